@@ -1,0 +1,1 @@
+"""Who is out there: identity, registry, presence, plan, coverage. Imports `schemas` only."""

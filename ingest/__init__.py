@@ -1,0 +1,1 @@
+"""The way of one reading, from the broker to the database and back as an acknowledgement."""

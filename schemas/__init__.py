@@ -1,0 +1,1 @@
+"""What data looks like, on the wire and in the database. Imports nothing of ours."""

@@ -1,0 +1,53 @@
+"""Readings as columns, events, and the part of a message that counts once.
+
+A name is what a sender calls a series: a SenML name in one string, resolved (bn + n), or a
+pair (terminal code, metric) where the format keeps them apart. It is the key of the registry's
+cache, so both forms stay as they came.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from schemas.message import Message
+from schemas.rejection import Refusal
+
+Name = str | tuple[str, str]
+
+RELATIVE_BELOW = float(2**28)
+"""Times below this are relative to the arrival (RFC 8428, section 4.5.3); 0 is the arrival itself."""
+
+
+class Event(NamedTuple):
+    """A non-numeric observation. `body` is JSON-ready, `time` as in `Part.times`."""
+
+    name: Name
+    time: float
+    body: Any
+    index: int
+
+
+@dataclass(slots=True)
+class Part:
+    """The readings, events and refusals of a message that are stored, or known already, together.
+
+    The four columns have equal length, one entry a reading. `units` holds None where none was
+    said; `times` holds Unix seconds, or seconds relative to the arrival below `RELATIVE_BELOW`.
+    `indexes` are the readings' places in the message, for refusals. `identity` tells the part
+    from others in any envelope; None means topic and payload. `absolute`: some reading or event
+    has a time of its own, so that the same bytes again are the same data.
+    """
+
+    names: list[Name] = field(default_factory=list)
+    units: list[str | None] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    indexes: Sequence[int] = ()
+    events: list[Event] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    identity: bytes | None = None
+    absolute: bool = True
+
+
+Decoder = Callable[[Message], list[Part]]
+"""Bytes in, parts out; pure, and never raises on input: what it can't read is a refusal."""

@@ -1,0 +1,37 @@
+"""Why something was refused: a closed set of reasons, and a refusal with its place and its hint."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Reason(StrEnum):
+    """The closed set of reasons; each is a label value of `ganzhi_*_rejected_total`."""
+
+    MALFORMED_PAYLOAD = "malformed_payload"
+    TOO_LARGE = "too_large"
+    BAD_TOPIC = "bad_topic"
+    NO_ROUTE = "no_route"
+    INVALID_NAME = "invalid_name"
+    NOT_A_NUMBER = "not_a_number"
+    OUT_OF_RANGE = "out_of_range"
+    UNIT_MISMATCH = "unit_mismatch"
+    TIME_IN_FUTURE = "time_in_future"
+    TIME_TOO_OLD = "time_too_old"
+    UNKNOWN_TERMINAL = "unknown_terminal"
+    UNKNOWN_METRIC = "unknown_metric"
+    UNKNOWN_ALIAS = "unknown_alias"
+    NOT_AUTHORIZED = "not_authorized"
+    UNSUPPORTED = "unsupported"
+
+
+GARBAGE = frozenset({Reason.MALFORMED_PAYLOAD, Reason.BAD_TOPIC, Reason.NO_ROUTE, Reason.TOO_LARGE})
+"""Reasons that a flood may bring; beyond a rate they are counted without a row."""
+
+
+class Refusal(NamedTuple):
+    """One refused reading or event (`index` is its place in the message), or a whole message (None)."""
+
+    index: int | None
+    reason: Reason
+    detail: str
+    hint: str = ""
