@@ -7,7 +7,7 @@ cache, so both forms stay as they came.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from schemas.message import Message
 from schemas.rejection import Refusal
@@ -18,7 +18,8 @@ RELATIVE_BELOW = float(2**28)
 """Times below this are relative to the arrival (RFC 8428, section 4.5.3); 0 is the arrival itself."""
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Event:
     """A non-numeric observation. `body` is JSON-ready, `time` as in `Part.times`."""
 
     name: Name

@@ -1,7 +1,7 @@
 """Why something was refused: a closed set of reasons, and a refusal with its place and its hint."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -28,7 +28,8 @@ GARBAGE = frozenset({Reason.MALFORMED_PAYLOAD, Reason.BAD_TOPIC, Reason.NO_ROUTE
 """Reasons that a flood may bring; beyond a rate they are counted without a row."""
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refusal:
     """One refused reading or event (`index` is its place in the message), or a whole message (None)."""
 
     index: int | None

@@ -1,0 +1,144 @@
+"""The registry's cache: a sender's name for a series -> terminal, metric, cell and unit, in one look-up.
+
+Pure: who fills it asks the database. Entries are rows of numpy columns, found by a dictionary
+whose values are row numbers, so that a batch is resolved by one pass and a few gathers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.reading import Name
+
+MISSING = -1
+NO_UNIT = 0
+METRICS_MAX = 32_768
+"""Metric ids are smallint."""
+
+Index = npt.NDArray[np.int32]
+ENTRY = np.dtype([("terminal", "i4"), ("metric", "i2"), ("cell", "i2"), ("unit", "i2"), ("conversion", "i2")])
+
+
+class Terminal(NamedTuple):
+    """What the path needs of a terminal. A negative `cell` marks a discovered one: its cell is that of the
+    message's division, and only without one -`cell`.
+    """
+
+    id: int
+    cell: int
+
+
+class Metric(NamedTuple):
+    """A metric as the database has it; limits are ±inf where there are none."""
+
+    id: int
+    name: str
+    unit: str
+    hard_low: float
+    hard_high: float
+    soft_low: float
+    soft_high: float
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the path needs of a registered gateway."""
+
+    division: int | None
+    utc_offset_seconds: float | None
+
+
+class Registry:
+    """Names, units, metrics, cells and gateways that this worker knows."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {}
+        self.cells: Mapping[tuple[int, str], int] = {}
+        self.gateways: Mapping[str, Gateway] = {}
+        self.domain_of_cell: Mapping[int, str] = {}
+        self.limits = np.empty((4, METRICS_MAX))
+        self.limits[:2] = [[-np.inf], [np.inf]]
+        self.limits[2:] = [[-np.inf], [np.inf]]
+        self._units: dict[str | None, int] = {None: NO_UNIT, "": NO_UNIT}
+        self._conversions: dict[tuple[float, float], int] = {(1.0, 0.0): 0}
+        self.conversion_table = np.array([[1.0, 0.0]])
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every series, as after a change of the registry; metrics and units stay."""
+        self._rows: dict[Name, int] = {}
+        self._rows_by_unit: dict[tuple[Name, str | None], int] = {}
+        self._events: dict[Name, tuple[Terminal, str]] = {}
+        self._entries = np.zeros(1024, ENTRY)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def find(self, names: Sequence[Name], units: Sequence[str | None]) -> Index:
+        """Row numbers of the readings' series, `MISSING` where unknown."""
+        count = len(names)
+        rows = np.fromiter(map(self._rows.get, names, repeat(MISSING)), np.int32, count)
+        sent = np.fromiter(map(self._units.get, units, repeat(MISSING)), np.int16, count)
+        other = np.flatnonzero(
+            (rows == MISSING) | ((sent != NO_UNIT) & (sent != self._entries["unit"][rows]))
+        )
+        for i in other.tolist():
+            rows[i] = self._rows_by_unit.get((names[i], units[i]), MISSING)
+        return rows
+
+    def entries(self, rows: Index) -> npt.NDArray[np.void]:
+        """The entries at these rows, fields as in `ENTRY`."""
+        return self._entries[rows]
+
+    def event(self, name: Name) -> tuple[Terminal, str] | None:
+        """The terminal and the event's name behind a sender's name, if this worker has met it."""
+        return self._events.get(name)
+
+    def add_event(self, name: Name, terminal: Terminal, event: str) -> None:
+        """Remember an event's name."""
+        self._events[name] = (terminal, event)
+
+    def add_metric(self, metric: Metric) -> None:
+        """Remember a metric that the database has; its unit becomes a known spelling."""
+        self.metrics[metric.name] = metric
+        self.limits[:, metric.id] = metric[3:]
+        self._unit(metric.unit)
+
+    def add_spelling(self, spelling: str, unit: str) -> None:
+        """Let a spelling stand for a unit that needs no conversion."""
+        self._units[spelling] = self._unit(unit)
+
+    def add_series(
+        self, name: Name, unit: str | None, terminal: Terminal, metric: Metric, scale: float, offset: float, *,
+        usual: bool,
+    ) -> None:  # fmt: skip
+        """Remember a series. `usual`: found by the name alone when the unit is missing or the metric's own."""
+        if self._count == len(self._entries):
+            self._entries = np.concatenate([self._entries, np.zeros_like(self._entries)])
+        conversion = self._conversion(scale, offset)
+        self._entries[self._count] = (
+            terminal.id,
+            metric.id,
+            terminal.cell,
+            self._unit(metric.unit),
+            conversion,
+        )
+        if usual:
+            self._rows[name] = self._count
+        else:
+            self._rows_by_unit[name, unit] = self._count
+        self._count += 1
+
+    def _unit(self, unit: str) -> int:
+        return self._units.setdefault(unit, len(self._units))
+
+    def _conversion(self, scale: float, offset: float) -> int:
+        number = self._conversions.setdefault((scale, offset), len(self._conversions))
+        if number == len(self.conversion_table):
+            self.conversion_table = np.vstack([self.conversion_table, [scale, offset]])
+        return number

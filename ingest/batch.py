@@ -1,0 +1,314 @@
+"""A batch: messages that are written in one transaction, their readings as columns. Pure.
+
+`seal` checks the whole batch at once: times, ranges and flags are numpy passes over the columns,
+and only what is refused is looked at one by one.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from devices.registry import MISSING, Gateway, Index, Registry, Terminal
+from ingest.copy import POSTGRES_EPOCH, Rows, reading_rows
+from schemas.message import Message
+from schemas.reading import RELATIVE_BELOW, Event, Name, Part
+from schemas.rejection import Reason, Refusal
+from schemas.routes import Place
+
+FUTURE_SECONDS = 300
+LATE_SECONDS = 86_400
+ZONE_SECONDS = 8 * 3600
+"""Shandong is UTC+8: local time written as UTC is this far ahead."""
+EARLIEST = 0.0
+"""No sensor speaks of a time before 1970; whatever says so has lost its clock."""
+SUSPECT, FROM_ARRIVAL, CONVERTED, REPAIRED, LATE = 1, 2, 4, 8, 16
+FLAGS = {"suspect": SUSPECT, "arrival_time": FROM_ARRIVAL, "unit_converted": CONVERTED,
+         "clock_repaired": REPAIRED, "late": LATE}  # fmt: skip
+
+Refusals = dict[int, list[Refusal]]
+"""By number of the part."""
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages of one connection in order of arrival, their parts, and the readings of all as four columns."""
+
+    messages: list[Message] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    first_part: list[int] = field(default_factory=list)
+    """Number of the first part of each message."""
+    message_of: list[int] = field(default_factory=list)
+    """Number of the message that a part belongs to."""
+    digests: list[bytes] = field(default_factory=list)
+    nonces: dict[int, bytes] = field(default_factory=dict)
+    """Of timeless parts, drawn once, so that a batch that is written again is known."""
+    names: list[Name] = field(default_factory=list)
+    units: list[str | None] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    readings: int = 0
+    """Readings received in the batch, refused ones included."""
+
+    def add(self, message: Message, place: Place, parts: list[Part]) -> int:
+        """Take a decoded message in; answers how many readings it has, refused ones included."""
+        number, before = len(self.messages), self.readings
+        self.messages.append(message)
+        self.places.append(place)
+        self.first_part.append(len(self.parts))
+        for part in parts:
+            self._add_part(message, number, part)
+        return self.readings - before
+
+    def _add_part(self, message: Message, number: int, part: Part) -> None:
+        if not part.absolute:
+            self.nonces[len(self.parts)] = os.urandom(16)
+        self.parts.append(part)
+        self.message_of.append(number)
+        self.digests.append(_digest(message, part))
+        self.names += part.names
+        self.units += part.units
+        self.values += part.values
+        self.times += part.times
+        self.readings += reading_count(part)
+
+    def parts_of(self, number: int) -> list[Part]:
+        """The parts of one message."""
+        end = self.first_part[number + 1] if number + 1 < len(self.messages) else len(self.parts)
+        return self.parts[self.first_part[number] : end]
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The batch as two, to find a message that the database refuses; identities and nonces stay."""
+        middle = len(self.messages) // 2
+        return self._slice(0, middle), self._slice(middle, len(self.messages))
+
+    def _slice(self, begin: int, end: int) -> "Batch":
+        piece = Batch()
+        for number in range(begin, end):
+            piece.add(self.messages[number], self.places[number], self.parts_of(number))
+        offset = self.first_part[begin] if begin < end else 0
+        for number in piece.nonces:
+            piece.nonces[number] = self.nonces[number + offset]
+        return piece
+
+
+class SealedEvent(NamedTuple):
+    """An event that is ready to be written; `observed_at` in Unix seconds."""
+
+    part: int
+    observed_at: float
+    terminal_id: int
+    name: str
+    body: Any
+    late: bool
+
+
+@dataclass(slots=True)
+class Sealed:
+    """What a batch came to: rows ready for COPY with the part of each, events, refusals by part."""
+
+    rows: Rows
+    part_of_row: npt.NDArray[np.int32]
+    events: list[SealedEvent]
+    refusals: Refusals
+
+
+class Targets(NamedTuple):
+    """What names stand for: registry rows of the readings, terminals and names of the events, refusals."""
+
+    rows: Index
+    events: Mapping[Name, tuple[Terminal, str]]
+    refused: Mapping[tuple[Name, str | None], Refusal]
+
+
+def reading_count(part: Part) -> int:
+    """Readings of a part, those refused by its decoder included; an undecodable message has none."""
+    return len(part.values) + sum(refusal.index is not None for refusal in part.refusals)
+
+
+def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: float) -> Sealed:
+    """Check, convert, flag and encode a resolved batch. `max_age_seconds` inf: readings of any age."""
+    frame = _Frame.of(batch, registry)
+    refusals: Refusals = {n: list(p.refusals) for n, p in enumerate(batch.parts) if p.refusals}
+    entries = registry.entries(targets.rows)
+    values, converted = _converted(batch, entries["conversion"], registry)
+    times, relative, repaired = frame.observed(np.array(batch.times, np.float64))
+    known = targets.rows != MISSING
+    limits = registry.limits[:, entries["metric"]]
+    future = times > frame.received + FUTURE_SECONDS
+    old = times < np.maximum(frame.received - max_age_seconds, EARLIEST)
+    finite = np.isfinite(values)
+    within = (values >= limits[0]) & (values <= limits[1])
+    good = known & finite & within & ~future & ~old
+    for i in np.flatnonzero(~good).tolist():
+        refusal = _why(i, batch, targets, times[i] - frame.received[i], bool(old[i]), values[i], limits[:2, i],
+                       bool(future[i]))  # fmt: skip
+        part = int(frame.part[i])
+        refusals.setdefault(part, []).append(
+            replace(refusal, index=batch.parts[part].indexes[i - frame.start[part]])
+        )
+    quality = (
+        SUSPECT * ((values < limits[2]) | (values > limits[3]))
+        + FROM_ARRIVAL * relative + CONVERTED * converted + REPAIRED * repaired
+        + LATE * (times < frame.received - LATE_SECONDS)
+    )  # fmt: skip
+    cells = frame.cells(entries["cell"])
+    rows = _encode(good, times, entries["terminal"], entries["metric"], cells, values, quality)
+    events = _seal_events(batch, targets, frame, max_age_seconds, refusals)
+    return Sealed(rows, frame.part[good], events, refusals)
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What a reading has from its part and message: number of the part, arrival, place."""
+
+    part: npt.NDArray[np.int32]
+    start: npt.NDArray[np.int64]
+    received: Floats
+    part_received: Floats
+    part_cell: npt.NDArray[np.int16]
+    utc_offset: Floats | None
+
+    @classmethod
+    def of(cls, batch: Batch, registry: Registry) -> "_Frame":
+        counts = np.fromiter((len(p.values) for p in batch.parts), np.int64, len(batch.parts))
+        part = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        message = np.array(batch.message_of, np.int64)
+        received = np.fromiter((m.received_at for m in batch.messages), np.float64, len(batch.messages))[
+            message
+        ]
+        cells = np.fromiter((_place_cell(p, registry) for p in batch.places), np.int16, len(batch.places))[
+            message
+        ]
+        offsets = _utc_offsets(batch.places, registry.gateways)
+        return cls(part, np.cumsum(counts) - counts, received[part], received, cells,
+                   None if offsets is None else offsets[message][part])  # fmt: skip
+
+    def observed(self, times: Floats) -> tuple[Floats, Mask, Mask]:
+        """Absolute times, which of them came from the arrival, which were repaired by the gateway's zone."""
+        relative = times < RELATIVE_BELOW
+        times = np.where(relative, self.received + times, times)
+        if self.utc_offset is None:
+            return times, relative, np.zeros(len(times), np.bool_)
+        ahead = (times > self.received + FUTURE_SECONDS) & ~relative & ~np.isnan(self.utc_offset)
+        return np.where(ahead, times - self.utc_offset, times), relative, ahead
+
+    def cells(self, cells: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Cells of the readings: a discovered terminal's (negative) is the message's, where that has one."""
+        here = self.part_cell[self.part]
+        return np.where(cells >= 0, cells, np.where(here > 0, here, -cells))
+
+
+def _place_cell(place: Place, registry: Registry) -> int:
+    return 0 if place.division is None else registry.cells.get((place.division, "other"), 0)
+
+
+def _utc_offsets(places: list[Place], gateways: Mapping[str, Gateway]) -> Floats | None:
+    """Seconds that a gateway's clock is ahead of UTC, NaN where none is registered; None: nowhere here."""
+    if not any(g.utc_offset_seconds for g in gateways.values()):
+        return None
+    found = (gateways.get(place.gateway or "") for place in places)
+    return np.array(
+        [g.utc_offset_seconds if g and g.utc_offset_seconds else np.nan for g in found], np.float64
+    )
+
+
+def _converted(batch: Batch, conversion: npt.NDArray[np.int16], registry: Registry) -> tuple[Floats, Mask]:
+    values = np.array(batch.values, np.float64)
+    converted = conversion != 0
+    if converted.any():
+        scale, offset = registry.conversion_table[conversion[converted]].T
+        values[converted] = values[converted] * scale + offset
+    return values, converted
+
+
+def _encode(
+    good: Mask, times: Floats, terminals: npt.NDArray[np.int32], metrics: npt.NDArray[np.int16],
+    cells: npt.NDArray[np.int16], values: Floats, quality: npt.NDArray[np.int64],
+) -> Rows:  # fmt: skip
+    rows = reading_rows(int(good.sum()))
+    rows["observed_at"] = np.rint((times[good] - POSTGRES_EPOCH) * 1e6)
+    for name, column in (("terminal_id", terminals), ("metric_id", metrics), ("cell_id", cells),
+                         ("value", values), ("quality", quality)):  # fmt: skip
+        rows[name] = column[good]
+    return rows
+
+
+def _why(
+    i: int, batch: Batch, targets: Targets, ahead_seconds: float, old: bool, value: float, limits: Floats,
+    future: bool,
+) -> Refusal:  # fmt: skip
+    """The first reason that a reading was refused for; its index is the caller's to fill in."""
+    if targets.rows[i] == MISSING:
+        return targets.refused[batch.names[i], batch.units[i]]
+    if future:
+        return _in_future(ahead_seconds)
+    if old:
+        return _too_old(-ahead_seconds)
+    if not np.isfinite(value):
+        return Refusal(None, Reason.NOT_A_NUMBER, f"{value} after the conversion of {batch.units[i]!r}")
+    return Refusal(None, Reason.OUT_OF_RANGE, f"{value:g} is not within {limits[0]:g} to {limits[1]:g}")
+
+
+def _in_future(ahead_seconds: float) -> Refusal:
+    hint = ""
+    if abs(ahead_seconds - ZONE_SECONDS) < ZONE_SECONDS / 16:
+        hint = (
+            "about 8 h ahead: local time written as UTC (Z)? Send UTC, or register the gateway's utc_offset"
+        )
+    elif ahead_seconds > 1e11:
+        hint = "milliseconds where seconds belong? SenML times are in seconds"
+    return Refusal(
+        None, Reason.TIME_IN_FUTURE, f"{ahead_seconds:.0f} s after its arrival, 300 are allowed", hint
+    )
+
+
+def _too_old(age_seconds: float) -> Refusal:
+    return Refusal(None, Reason.TIME_TOO_OLD, f"{age_seconds / LATE_SECONDS:.1f} days old")
+
+
+def _seal_events(
+    batch: Batch, targets: Targets, frame: _Frame, max_age_seconds: float, refusals: Refusals
+) -> list[SealedEvent]:
+    sealed = []
+    for number, part in enumerate(batch.parts):
+        received = float(frame.part_received[number])
+        for event in part.events:
+            outcome = _seal_event(event, number, targets, received, max_age_seconds)
+            if isinstance(outcome, Refusal):
+                refusals.setdefault(number, []).append(replace(outcome, index=event.index))
+            else:
+                sealed.append(outcome)
+    return sealed
+
+
+def _seal_event(
+    event: Event, part: int, targets: Targets, received: float, max_age_seconds: float
+) -> SealedEvent | Refusal:
+    found = targets.events.get(event.name)
+    if found is None:
+        return targets.refused[event.name, None]
+    observed = received + event.time if event.time < RELATIVE_BELOW else event.time
+    if observed > received + FUTURE_SECONDS:
+        return _in_future(observed - received)
+    if observed < max(received - max_age_seconds, EARLIEST):
+        return _too_old(received - observed)
+    late = observed < received - LATE_SECONDS
+    return SealedEvent(part, observed, found[0].id, found[1], event.body, late)
+
+
+def _digest(message: Message, part: Part) -> bytes:
+    """The key of a part in the ledger: 3 bytes of the newest hour it speaks of, for locality, and 13 of a hash."""
+    digest = blake2b(part.identity or message.payload, digest_size=13)
+    if part.identity is None:
+        digest.update(b"\0" + message.topic.encode())
+    newest = max(part.times, default=0.0)
+    hour = int(newest / 3600) if RELATIVE_BELOW <= newest < 6e10 else 0
+    return hour.to_bytes(3, "big") + digest.digest()

@@ -1,0 +1,103 @@
+"""A message to its parts: topic -> route -> decoder. What has no way to a decoder is refused as a whole."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import structlog
+
+from devices.division import today
+from devices.registry import Registry
+from schemas import telemetry
+from schemas.message import Message
+from schemas.reading import Decoder, Part
+from schemas.rejection import Reason, Refusal
+from schemas.routes import Place, Route, Routes
+
+log = structlog.get_logger()
+DECODERS: Mapping[str, Decoder] = {"telemetry": telemetry.decode}
+"""By the name that the routes file uses."""
+NO_ROUTE = "none"
+"""The route label of messages that no route takes."""
+NOWHERE = Place(None, None)
+TOPICS_MAX = 100_000
+"""Topics remembered; a province has tens of thousands of gateways."""
+
+
+class Way(NamedTuple):
+    """Where messages of one topic go: their route's name, their place, and a decoder or a refusal."""
+
+    route: str
+    place: Place
+    decoder: Decoder | None
+    refusal: Refusal | None
+
+
+class Decode:
+    """Messages to parts, by routes; `registry` says which gateways are known."""
+
+    def __init__(
+        self, routes: Routes, max_payload_bytes: int, registry: Registry, *, only_known_gateways: bool = False
+    ) -> None:
+        self._routes = routes
+        self._max_payload_bytes = max_payload_bytes
+        self._registry = registry
+        self._only_known_gateways = only_known_gateways
+        self._ways: dict[str, Way] = {}
+
+    def __call__(self, message: Message) -> tuple[Way, list[Part]]:
+        """The way of the message and its parts. Never raises on input."""
+        way = self._ways.get(message.topic) or self._find(message.topic)
+        refusal = way.refusal or self._refuse(message, way.place)
+        if refusal:
+            return way, [Part(refusals=[refusal], absolute=False)]
+        assert way.decoder is not None
+        try:
+            return way, way.decoder(message)
+        except Exception as error:  # a decoder's fault costs its message, which is kept, never the service
+            log.exception("decoder_failed", route=way.route, topic=message.topic)
+            return way, [Part(refusals=[_failed(error)], absolute=False)]
+
+    def _refuse(self, message: Message, place: Place) -> Refusal | None:
+        if len(message.payload) > self._max_payload_bytes:
+            return Refusal(None, Reason.TOO_LARGE, f"{len(message.payload)} bytes",
+                           f"send at most {self._max_payload_bytes}, or raise GANZHI_MAX_PAYLOAD_BYTES")  # fmt: skip
+        if self._only_known_gateways and place.gateway not in self._registry.gateways:
+            return Refusal(None, Reason.NOT_AUTHORIZED, f"gateway {place.gateway!r} is not registered",
+                           "ganzhi gateways add, or set GANZHI_UNKNOWN_GATEWAYS=accept")  # fmt: skip
+        return None
+
+    def _find(self, topic: str) -> Way:
+        if len(self._ways) >= TOPICS_MAX:
+            self._ways.clear()
+        way = self._ways[topic] = self._way(topic)
+        return way
+
+    def _way(self, topic: str) -> Way:
+        route = self._routes.match(topic)
+        if route is None:
+            refusal = Refusal(
+                None, Reason.NO_ROUTE, "no route takes this topic", "ganzhi decode --help lists routes"
+            )
+            return Way(NO_ROUTE, NOWHERE, None, refusal)
+        return self._on_route(topic, route)
+
+    def _on_route(self, topic: str, route: Route) -> Way:
+        place = self._routes.place(topic, route)
+        if "division" in route.places and (place.division is None or today(place.division) is None):
+            detail, hint = (
+                "its second level must be a division of Shandong",
+                "six digits, GB/T 2260, such as 370102",
+            )
+            return Way(
+                route.name, place._replace(division=None), None, Refusal(None, Reason.BAD_TOPIC, detail, hint)
+            )
+        if "gateway" in route.places and place.gateway is None:
+            detail, hint = "the gateway's name is not usable", "1 to 64 of A-Z a-z 0-9 _ . -"
+            return Way(route.name, place, None, Refusal(None, Reason.BAD_TOPIC, detail, hint))
+        division = today(place.division) if place.division is not None else None
+        return Way(route.name, place._replace(division=division), DECODERS[route.decoder], None)
+
+
+def _failed(error: Exception) -> Refusal:
+    return Refusal(None, Reason.UNSUPPORTED, f"the decoder failed: {type(error).__name__}",
+                   "a fault of this service: report it, and replay the rejection after the fix")  # fmt: skip

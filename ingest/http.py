@@ -1,0 +1,50 @@
+"""The worker's HTTP side: `/metrics`, `/healthz` (the process), `/readyz` (broker and database)."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+Ready = Callable[[], Awaitable[Mapping[str, str]]]
+"""What is not ready and why, by part; empty when all is."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn inside our loop: signals are the service's to handle."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+def application(registry: CollectorRegistry, refresh: Callable[[], None], ready: Ready) -> Starlette:
+    """The three endpoints. `refresh` brings gauges up to date before a scrape, in the loop's thread."""
+
+    async def metrics(request: Request) -> Response:
+        refresh()
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        missing = await ready()
+        return JSONResponse({"ready": not missing, "missing": dict(missing)}, 503 if missing else 200)
+
+    return Starlette(
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
+    )
+
+
+def server(app: Starlette, host: str, port: int) -> Server:
+    """A server for the application. It keeps no idle connection long, so that slow clients hold nothing."""
+    return Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
+                                 timeout_keep_alive=15, limit_concurrency=64, timeout_graceful_shutdown=2))  # fmt: skip

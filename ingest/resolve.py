@@ -1,0 +1,181 @@
+"""From the names in a batch to terminals and metrics: one look-up a reading, one query for all that is new."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from psycopg import Connection
+
+from devices import store
+from devices.code import canonical, gb28181
+from devices.division import PROVINCE, cell_division, today
+from devices.registry import MISSING, Metric, Registry, Terminal
+from ingest.batch import Batch, Targets
+from ingest.settings import OnUnknown
+from schemas.catalogue import metric_of
+from schemas.name import InvalidName, split
+from schemas.reading import Name
+from schemas.rejection import Reason, Refusal
+from schemas.routes import Place
+from schemas.units import canonical as canonical_unit
+from schemas.units import conversion
+
+METRICS_REGISTERED_MAX = 10_000
+"""Metrics that senders may bring beside the catalogue's (contract, section 2)."""
+
+Wanted = tuple[Name, str | None]
+
+
+class _Series(NamedTuple):
+    """A name that this worker does not know yet, taken apart; `metric` None marks an event."""
+
+    code: str
+    scheme: str
+    metric: str
+    unit: str
+    place: Place
+
+
+class Resolver:
+    """Fills the registry's cache with what batches bring. One thread at a time."""
+
+    def __init__(self, registry: Registry, on_terminal: OnUnknown, on_metric: OnUnknown) -> None:
+        self.registry = registry
+        self._on_terminal = on_terminal
+        self._on_metric = on_metric
+
+    def load(self, conn: Connection[Any]) -> None:
+        """Metrics, cells and gateways, as after a start or a change."""
+        self.registry.cells = store.load_cells(conn)
+        self.registry.domain_of_cell = {id_: domain for (_, domain), id_ in self.registry.cells.items()}
+        self.load_gateways(conn)
+        for metric in store.load_metrics(conn):
+            self.registry.add_metric(metric)
+
+    def load_gateways(self, conn: Connection[Any]) -> None:
+        """Registered gateways: their divisions and clocks."""
+        self.registry.gateways = store.load_gateways(conn)
+
+    def __call__(self, conn: Connection[Any], batch: Batch) -> Targets:
+        """Registry rows and refusals for every reading and event of a batch; registers what is new."""
+        rows = self.registry.find(batch.names, batch.units)
+        missing = np.flatnonzero(rows == MISSING).tolist()
+        events = {e.name: self.registry.event(e.name) for p in batch.parts for e in p.events}
+        if not missing and all(events.values()):
+            return Targets(rows, {n: e for n, e in events.items() if e}, {})
+        refused: dict[Wanted, Refusal] = {}
+        readings = self._take_apart(_places(batch, missing), refused)
+        occasions = self._take_apart(_event_places(batch, events), refused)
+        terminals = self._terminals(conn, {s.code: s for s in (*readings.values(), *occasions.values())})
+        metrics = self._metrics(conn, readings)
+        for wanted, series in readings.items():
+            if refusal := self._add_series(wanted, series, terminals, metrics):
+                refused[wanted] = refusal
+        for (name, _), series in occasions.items():
+            if terminal := terminals.get(series.code):
+                self.registry.add_event(name, terminal, series.metric)
+            else:
+                refused[name, None] = _unknown_terminal(series.code)
+        if missing:
+            rows = self.registry.find(batch.names, batch.units)
+        return Targets(rows, {n: e for n in events if (e := self.registry.event(n))}, refused)
+
+    @staticmethod
+    def _take_apart(wanted: dict[Wanted, Place], refused: dict[Wanted, Refusal]) -> dict[Wanted, _Series]:
+        found = {}
+        for (name, unit), place in wanted.items():
+            try:
+                code, metric = split(name, unit)
+            except InvalidName as error:
+                refused[name, unit] = Refusal(None, Reason.INVALID_NAME, error.detail, error.hint)
+                continue
+            known = canonical(code)
+            found[name, unit] = _Series(
+                known.code, known.scheme, metric_of(metric) or metric, unit or "", place
+            )
+        return found
+
+    def _terminals(self, conn: Connection[Any], series: dict[str, _Series]) -> dict[str, Terminal]:
+        if not series:
+            return {}
+        found = store.find_terminals(conn, series)
+        new = [s for code, s in series.items() if code not in found]
+        if new and self._on_terminal is OnUnknown.REGISTER:
+            found |= store.register_terminals(
+                conn, (store.NewTerminal(s.code, s.scheme, self._division(s), s.place.gateway) for s in new)
+            )
+        return {code: self._terminal(known) for code, known in found.items()}
+
+    def _terminal(self, known: store.Known) -> Terminal:
+        discovered = known.state == "discovered"
+        domain = "other" if discovered else known.domain
+        cell = self.registry.cells[cell_division(known.division), domain]
+        return Terminal(known.id, -cell if discovered else cell)
+
+    @staticmethod
+    def _division(series: _Series) -> int:
+        """The division of a newly discovered terminal: the message's, else the one in its code, else 370000."""
+        if series.place.division is not None:
+            return series.place.division
+        parts = gb28181(series.code)
+        return (parts and today(parts.division)) or PROVINCE
+
+    def _metrics(self, conn: Connection[Any], series: dict[Wanted, _Series]) -> dict[str, Metric]:
+        known = self.registry.metrics
+        new = {s.metric: canonical_unit(s.unit) for s in series.values() if s.metric not in known}
+        if new and self._on_metric is OnUnknown.REGISTER:
+            store.register_metrics(conn, dict(list(new.items())[: self._room()]))
+        if new:
+            for metric in store.load_metrics(conn):
+                self.registry.add_metric(metric)
+        return known
+
+    def _room(self) -> int:
+        return max(0, METRICS_REGISTERED_MAX - len(self.registry.metrics))
+
+    def _add_series(
+        self, wanted: Wanted, series: _Series, terminals: dict[str, Terminal], metrics: dict[str, Metric]
+    ) -> Refusal | None:
+        name, unit = wanted
+        terminal, metric = terminals.get(series.code), metrics.get(series.metric)
+        if terminal is None:
+            return _unknown_terminal(series.code)
+        if metric is None:
+            return Refusal(None, Reason.UNKNOWN_METRIC, f"{series.metric!r} is not in the catalogue",
+                           "add it to the catalogue, or set GANZHI_UNKNOWN_METRICS=register")  # fmt: skip
+        factors = conversion(canonical_unit(series.unit), metric.unit) if series.unit else (1.0, 0.0)
+        if factors is None:
+            return Refusal(None, Reason.UNIT_MISMATCH, f"{series.unit!r} can't become {metric.unit!r}",
+                           f"send {metric.name} in {metric.unit}")  # fmt: skip
+        same = factors == (1.0, 0.0)
+        if unit and same:
+            self.registry.add_spelling(unit, metric.unit)
+        base = split(name, None)[1]
+        usual = same and (metric_of(base) or base) == metric.name
+        self.registry.add_series(name, unit, terminal, metric, *factors, usual=usual)
+        return None
+
+
+def _places(batch: Batch, missing: list[int]) -> dict[Wanted, Place]:
+    """The distinct series at these readings, each with the place of the first message that brings it."""
+    ends = np.cumsum([len(p.values) for p in batch.parts])
+    parts = np.searchsorted(ends, missing, side="right").tolist()
+    found: dict[Wanted, Place] = {}
+    for i, part in zip(missing, parts, strict=True):
+        found.setdefault((batch.names[i], batch.units[i]), batch.places[batch.message_of[part]])
+    return found
+
+
+def _event_places(batch: Batch, known: dict[Name, Any]) -> dict[Wanted, Place]:
+    return {(e.name, None): place for e, place in _events(batch) if not known[e.name]}
+
+
+def _events(batch: Batch) -> Iterator[tuple[Any, Place]]:
+    for number, part in enumerate(batch.parts):
+        for event in part.events:
+            yield event, batch.places[batch.message_of[number]]
+
+
+def _unknown_terminal(code: str) -> Refusal:
+    return Refusal(None, Reason.UNKNOWN_TERMINAL, f"{code!r} is not registered",
+                   "import it, or set GANZHI_UNKNOWN_TERMINALS=register")  # fmt: skip

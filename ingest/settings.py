@@ -1,0 +1,200 @@
+"""Settings: environment `GANZHI_...` over a TOML file, checked together before anything connects."""
+
+import os
+import re
+import tomllib
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.topic import filters_overlap
+
+PREFIX = "GANZHI_"
+RECEIVE_MAXIMUM_LIMIT = 65_534
+"""65,535 is the protocol's default, which the codec does not send: then the broker's own limit rules."""
+
+
+class SettingsError(Exception):
+    """Settings that cannot work together; the text names each and what to do. Exit code 2."""
+
+
+class OnUnknown(StrEnum):
+    """What happens to a terminal or metric that nobody registered."""
+
+    REGISTER = "register"
+    REJECT = "reject"
+
+
+class OnUnknownGateway(StrEnum):
+    """What happens to a message of a gateway that nobody registered."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+def _mqtt_url(value: SecretStr) -> SecretStr:
+    url = urlsplit(value.get_secret_value())
+    if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
+        raise ValueError("must look like mqtt://user:password@host:1883 or mqtts://host:8883")
+    return value
+
+
+def _client_id(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,48}", value):
+        raise ValueError("must be 1 to 48 of A-Z a-z 0-9 _ . - (the broker keeps the session under it)")
+    return value
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; names are the contract's, in lower case without the prefix."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    mqtt_url: Annotated[SecretStr, AfterValidator(_mqtt_url)] = SecretStr("mqtt://127.0.0.1:1883")
+    mqtt_version: Annotated[str, Field(pattern=r"^(5|3\.1\.1)$")] = "5"
+    mqtt_ca: Path | None = None
+    mqtt_cert: Path | None = None
+    mqtt_key: Path | None = None
+    share_group: Annotated[str, Field(pattern=r"^[^/+#]*$")] = ""
+    client_id: Annotated[str, AfterValidator(_client_id)] = "ganzhi"
+    session_hours: Annotated[float, Field(gt=0, le=24 * 365)] = 168
+    topics: Annotated[tuple[str, ...], NoDecode] = ()
+    database_url: SecretStr = SecretStr("postgresql://127.0.0.1:5432/ganzhi")
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 9108
+    observer_http_port: Annotated[int, Field(ge=0, le=65_535)] = 9107
+    push_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    batch_readings: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    batch_seconds: Annotated[float, Field(gt=0, le=60)] = 0.2
+    unknown_terminals: OnUnknown = OnUnknown.REGISTER
+    unknown_metrics: OnUnknown = OnUnknown.REGISTER
+    unknown_gateways: OnUnknownGateway = OnUnknownGateway.ACCEPT
+    max_age_days: Annotated[int, Field(ge=0)] = 90
+    ledger_hours: Annotated[float, Field(gt=0)] = 6
+    max_payload_bytes: Annotated[int, Field(ge=1, le=268_435_455)] = 1_048_576
+    rejections_per_minute: Annotated[int, Field(ge=0)] = 10_000
+    retention_raw_days: Annotated[int, Field(ge=0)] = 400
+    retention_hourly_days: Annotated[int, Field(ge=0)] = 3650
+    retention_rejection_days: Annotated[int, Field(ge=1)] = 90
+    chunk_hours: Annotated[int, Field(ge=1)] = 24
+    observe_seconds: Annotated[float, Field(gt=0)] = 30
+    goal_due: date = date(2027, 12, 31)
+    node_domains: Annotated[tuple[str, ...], NoDecode] = (
+        "manufacturing",
+        "healthcare",
+        "security",
+        "municipal",
+    )
+    data_dir: Path | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then what `load` read from files (passed as init values)."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in ("topics", "node_domains"):
+            if isinstance(text := values.get(name), str):
+                values[name] = tuple(part.strip() for part in text.split(",") if part.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if overlap := filters_overlap(self.topics):
+            raise ValueError(f"GANZHI_TOPICS: {overlap[0]} and {overlap[1]} overlap, every message in both "
+                             "would come twice; name filters that do not overlap")  # fmt: skip
+        if self.share_group and (dollar := [t for t in self.topics if t.startswith("$")]):
+            raise ValueError(f"GANZHI_SHARE_GROUP with the filter {dollar[0]} delivers nothing: brokers do not "
+                             "share topics that begin with $; let a bridge republish them")  # fmt: skip
+        if (self.mqtt_cert is None) != (self.mqtt_key is None):
+            raise ValueError("GANZHI_MQTT_CERT and GANZHI_MQTT_KEY go together: set both or neither")
+        return self
+
+    def mqtt_host_port(self) -> tuple[str, int]:
+        """Host and port of the broker, with the scheme's usual port where none is said."""
+        url = urlsplit(self.mqtt_url.get_secret_value())
+        return url.hostname or "", url.port or (8883 if self.mqtt_tls else 1883)
+
+    def mqtt_credentials(self) -> tuple[str | None, str | None]:
+        """User name and password of the broker URL, unquoted."""
+        url = urlsplit(self.mqtt_url.get_secret_value())
+        return (
+            unquote(url.username) if url.username else None,
+            unquote(url.password) if url.password else None,
+        )
+
+    @property
+    def mqtt_tls(self) -> bool:
+        """Whether the broker is spoken to over TLS."""
+        return self.mqtt_url.get_secret_value().startswith("mqtts:")
+
+    @property
+    def receive_maximum(self) -> int:
+        """Messages unacknowledged at once: three batches of one-reading messages, within the protocol."""
+        return max(100, min(RECEIVE_MAXIMUM_LIMIT, 3 * self.batch_readings))
+
+
+def _from_files() -> dict[str, str]:
+    """Values of `GANZHI_X_FILE`, read and stripped."""
+    suffix = "_FILE"
+    names = [n for n in os.environ if n.startswith(PREFIX) and n.endswith(suffix)]
+    try:
+        return {
+            n.removeprefix(PREFIX).removesuffix(suffix).lower(): Path(os.environ[n]).read_text().strip()
+            for n in names
+        }
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename}: {error.strerror}; a GANZHI_..._FILE setting names it"
+        ) from None
+
+
+def load(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment, `_FILE`s, and a TOML file; `overrides` (the command line's) win.
+
+    Raises `SettingsError` with one line a fault; values never appear in it, they may be secrets.
+    """
+    try:
+        values = tomllib.loads(config.read_text()) if config else {}
+    except OSError as error:
+        raise SettingsError(f"--config {config}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config {config}: not TOML: {error}") from None
+    unknown = _unknown_environment()
+    if unknown:
+        raise SettingsError(f"no such setting: {', '.join(unknown)}; docs/settings.md lists them")
+    try:
+        settings = Settings(**(values | _from_files()))
+        return Settings.model_validate(settings.model_dump() | overrides) if overrides else settings
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _unknown_environment() -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(n for n in os.environ if n.startswith(PREFIX) and n.removesuffix("_FILE") not in known)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_input=False, include_url=False):
+        name = f"{PREFIX}{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
+        lines.append(name + fault["msg"].removeprefix("Value error, "))
+    return "\n".join(lines)

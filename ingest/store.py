@@ -1,0 +1,289 @@
+"""A sealed batch in one transaction: ledger, readings, events, rejections, heard terminals.
+
+Knows one synchronous connection, used from one thread: libpq waits without the GIL, while the loop
+decodes the next batch (measured: 0.54 of the COPY ceiling, an asyncio COPY starves). What a failure
+means is `failure`'s to say.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+from pyroaring import BitMap
+
+from devices.registry import Registry
+from ingest import copy
+from ingest.batch import FLAGS, LATE, Batch, Sealed, reading_count
+from schemas.rejection import GARBAGE, Reason, Refusal
+from schemas.sql import queries
+
+SQL = queries("ingest.sql")
+APPLICATION = "ganzhi"
+SESSION = {
+    "statement_timeout": "60s",
+    "lock_timeout": "20s",
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "jit": "off",
+    "timezone": "UTC",
+}
+"""A worker that hangs holds keys that others wait for; none of it may last."""
+CONNECT_SECONDS = 10
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch's messages and readings, to be counted once it is committed."""
+
+    messages_committed: int = 0
+    messages_duplicate: int = 0
+    messages_rejected: Counter[str] = field(default_factory=Counter)
+    readings_committed: Counter[str] = field(default_factory=Counter)
+    """By domain."""
+    readings_duplicate: int = 0
+    readings_rejected: Counter[str] = field(default_factory=Counter)
+    readings_flagged: Counter[str] = field(default_factory=Counter)
+    events_committed: int = 0
+    rejections_unstored: int = 0
+    observed_at: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Device times of the committed readings, Unix seconds."""
+    direct_compress: bool = False
+
+
+def connect(url: str, *, application: str = APPLICATION, direct_compress: bool = False) -> Connection[Any]:
+    """A connection as the writer needs it. Raises `psycopg.OperationalError` when the server is out of reach."""
+    conn = psycopg.connect(
+        url, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name=application
+    )
+    for name, value in SESSION.items():
+        conn.execute("SELECT set_config(%s, %s, false)", [name, value])
+    if direct_compress:
+        conn.execute("SET timescaledb.enable_direct_compress_copy = on")
+    copy.register(conn)
+    return conn
+
+
+class Store:
+    """Writes sealed batches over one connection."""
+
+    def __init__(
+        self, conn: Connection[Any], storage: str, client: str, unstored: Callable[[Reason], bool]
+    ) -> None:
+        self.conn = conn
+        self._client = _client_id(conn, client)
+        self._days: set[int] | None = set() if storage == "postgres" else None
+        self._unstored = unstored
+        self._direct = storage == "timescale"
+        self._warned = False
+        conn.add_notice_handler(self._notice)
+
+    def _notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        self._warned = self._warned or "direct compress" in (notice.message_primary or "")
+
+    def write(self, batch: Batch, sealed: Sealed, registry: Registry) -> Outcome:
+        """Write it all or nothing. Raises what psycopg raises; nothing is counted before it returns."""
+        self._make_days(sealed)
+        self._warned = False
+        with self.conn.transaction():
+            known = self._known(batch)
+            fresh = ~known[sealed.part_of_row]
+            rows = sealed.rows if fresh.all() else sealed.rows[fresh]
+            self._copy_readings(rows)
+            events = self._copy_events(sealed, known)
+            unstored = self._copy_rejections(batch, sealed, known)
+            self._note_heard(batch, sealed, rows, known, registry)
+            self.conn.execute(SQL["client_committed"], [self._client])
+        outcome = count(batch, sealed, known, rows, registry)
+        outcome.events_committed, outcome.rejections_unstored = events, unstored
+        outcome.direct_compress = self._direct and not self._warned
+        return outcome
+
+    def _make_days(self, sealed: Sealed) -> None:
+        """Partitions of the postgres storage for the days that the batch holds, before its transaction."""
+        if self._days is None:
+            return
+        microseconds = sealed.rows["observed_at"].astype(np.int64)
+        days = {int(d) for d in np.unique(microseconds // 86_400_000_000)}
+        days |= {int((e.observed_at - copy.POSTGRES_EPOCH) // 86_400) for e in sealed.events}
+        if new := days - self._days:
+            dates = [datetime(2000, 1, 1, tzinfo=UTC).date() + timedelta(days=day) for day in sorted(new)]
+            for table in ("reading", "event"):
+                self.conn.execute(SQL["ensure_days"], [table, dates])
+            self._days |= new
+
+    def _known(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """Which parts count already: in the ledger, earlier in this batch, or retained by the broker."""
+        known = np.zeros(len(batch.parts), np.bool_)
+        timed: dict[bytes, int] = {}
+        timeless: dict[tuple[int, int], int] = {}
+        for number, part in enumerate(batch.parts):
+            message = batch.messages[batch.message_of[number]]
+            if message.retain:
+                known[number] = True
+            elif part.absolute:
+                known[number] = timed.setdefault(batch.digests[number], number) != number
+            elif message.packet_id is not None:
+                timeless[message.packet_id, number - batch.first_part[batch.message_of[number]]] = number
+        self._ask_ledger(timed, known)
+        self._ask_timeless(batch, timeless, known)
+        return known
+
+    def _ask_ledger(self, timed: dict[bytes, int], known: npt.NDArray[np.bool_]) -> None:
+        if not timed:
+            return
+        keys = list(timed)
+        row = self.conn.execute(
+            SQL["ledger"], [copy.UuidArray.of(keys), self._client], binary=True
+        ).fetchone()
+        for place in row[0] if row else ():
+            known[timed[keys[place]]] = True
+
+    def _ask_timeless(
+        self, batch: Batch, timeless: dict[tuple[int, int], int], known: npt.NDArray[np.bool_]
+    ) -> None:
+        if not timeless:
+            return
+        ids, parts = (list(column) for column in zip(*timeless, strict=True))
+        digests = copy.UuidArray.of([batch.digests[n] for n in timeless.values()])
+        nonces = copy.UuidArray.of([batch.nonces[n] for n in timeless.values()])
+        again = [key[0] for key, n in timeless.items() if batch.messages[batch.message_of[n]].duplicate]
+        new = self.conn.execute(
+            SQL["ledger_timeless"], [self._client, ids, parts, digests, nonces, again]
+        ).fetchall()
+        for key in timeless.keys() - set(new):
+            known[timeless[key]] = True
+
+    def _copy_readings(self, rows: copy.Rows) -> None:
+        if len(rows):
+            with self.conn.cursor().copy(SQL["copy_reading"]) as stream:
+                stream.write(copy.copy_bytes(rows))
+
+    def _copy_events(self, sealed: Sealed, known: npt.NDArray[np.bool_]) -> int:
+        fresh = [event for event in sealed.events if not known[event.part]]
+        if fresh:
+            with self.conn.cursor().copy(SQL["copy_event"]) as stream:
+                for event in fresh:
+                    stream.write_row(
+                        (_time(event.observed_at), event.terminal_id, event.name, _json(event.body))
+                    )
+        return len(fresh)
+
+    def _copy_rejections(self, batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_]) -> int:
+        """Writes a row for each message with refusals; answers how many of garbage were only counted."""
+        by_message = _by_message(batch, sealed, known)
+        stored = {
+            n: r
+            for n, r in by_message.items()
+            if r[0].reason not in GARBAGE or not self._unstored(r[0].reason)
+        }
+        if stored:
+            with self.conn.cursor().copy(SQL["copy_rejection"]) as stream:
+                for number, refusals in stored.items():
+                    stream.write_row(_rejection_row(batch, number, refusals))
+        return len(by_message) - len(stored)
+
+    def _note_heard(
+        self, batch: Batch, sealed: Sealed, rows: copy.Rows, known: npt.NDArray[np.bool_], registry: Registry
+    ) -> None:
+        """The terminals of this batch that count as heard, as one bitmap."""
+        heard = (rows["quality"] & LATE) == 0
+        if online := registry.metrics.get("online"):
+            heard &= (rows["metric_id"] != online.id) | (rows["value"] != 0)
+        terminals = BitMap(np.unique(rows["terminal_id"][heard]).astype(np.uint32))
+        terminals.update(e.terminal_id for e in sealed.events if not e.late and not known[e.part])
+        if terminals:
+            newest = max(message.received_at for message in batch.messages)
+            self.conn.execute(SQL["heard"], [newest, terminals.serialize()])
+
+
+def count(
+    batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_], rows: copy.Rows, registry: Registry
+) -> Outcome:
+    """What became of each message and reading; pure."""
+    outcome = Outcome()
+    stored = np.bincount(sealed.part_of_row, minlength=len(batch.parts))
+    for event in sealed.events:
+        stored[event.part] += 1
+    message_of = np.array(batch.message_of)
+    fresh = np.bincount(message_of, ~known, len(batch.messages)) > 0
+    landed = np.bincount(message_of, stored * ~known, len(batch.messages)) > 0
+    outcome.messages_duplicate = int((~fresh).sum())
+    by_message = _by_message(batch, sealed, known)
+    for number in by_message.keys() - set(np.flatnonzero(landed | ~fresh).tolist()):
+        outcome.messages_rejected[by_message[number][0].reason] += 1
+    outcome.messages_committed = (
+        len(batch.messages) - outcome.messages_duplicate - outcome.messages_rejected.total()
+    )
+    for number in np.flatnonzero(known).tolist():
+        outcome.readings_duplicate += reading_count(batch.parts[number])
+    for number, refusals in sealed.refusals.items():
+        if not known[number]:
+            events = {event.index for event in batch.parts[number].events}
+            outcome.readings_rejected.update(
+                r.reason for r in refusals if r.index is not None and r.index not in events
+            )
+    for cell, n in enumerate(np.bincount(rows["cell_id"]).tolist()):
+        if n:
+            outcome.readings_committed[registry.domain_of_cell[cell]] += n
+    for name, bit in FLAGS.items():
+        outcome.readings_flagged[name] = int(((rows["quality"] & bit) != 0).sum())
+    outcome.observed_at = rows["observed_at"] / 1e6 + copy.POSTGRES_EPOCH
+    return outcome
+
+
+def _by_message(batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_]) -> dict[int, list[Refusal]]:
+    """Refusals of what does not count already, by number of the message, in order of their places."""
+    found: dict[int, list[Refusal]] = {}
+    for part, refusals in sealed.refusals.items():
+        if not known[part]:
+            found.setdefault(batch.message_of[part], []).extend(refusals)
+    for refusals in found.values():
+        refusals.sort(key=lambda r: -1 if r.index is None else r.index)
+    return found
+
+
+def _rejection_row(batch: Batch, number: int, refusals: list[Refusal]) -> tuple[Any, ...]:
+    message, place = batch.messages[number], batch.places[number]
+    total = sum(reading_count(part) + len(part.events) for part in batch.parts_of(number))
+    rejected = sum(r.index is not None for r in refusals)
+    detail = [{k: v for k, v in asdict(r).items() if k != "hint" or v} for r in refusals]
+    return (
+        _time(message.received_at), message.topic, place.division, place.gateway, str(refusals[0].reason),
+        rejected, total, _json(detail), message.content_type, message.payload,
+    )  # fmt: skip
+
+
+def _client_id(conn: Connection[Any], name: str) -> int:
+    row = conn.execute(SQL["client_id"], {"name": name}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _json(value: Any) -> Jsonb:
+    """JSON that jsonb takes: it has no place for U+0000 and lone surrogates, so they are written out."""
+    text = json.dumps(value)
+    return Jsonb(_printable(value) if "\\u0000" in text or "\\ud" in text else value)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value

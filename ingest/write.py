@@ -1,0 +1,123 @@
+"""The writer: connects, resolves, seals and stores batches, one after the other, in a thread of its own."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import Connection
+
+from devices.registry import Registry
+from ingest import store
+from ingest.batch import Batch, seal
+from ingest.failure import Failure, classify
+from ingest.migrate import SchemaError, storage_of
+from ingest.resolve import Resolver
+from ingest.settings import Settings
+from ingest.store import Outcome, Store
+from schemas.rejection import Reason
+
+log = structlog.get_logger()
+DAY_SECONDS = 86_400
+GATEWAYS_SECONDS = 5
+"""How often registered gateways are read again: changes are to be seen within 10 s."""
+
+
+class UnavailableError(Exception):
+    """The database can't take the batch now; it may later."""
+
+
+class RefusedError(Exception):
+    """The database refuses the data, and would again; the text says why, without the data."""
+
+
+class Writer:
+    """Writes batches over a connection that it makes anew when it breaks. One thread at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client_id: str,
+        unstored: Callable[[Reason], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self.registry = Registry()
+        self._resolver = Resolver(self.registry, settings.unknown_terminals, settings.unknown_metrics)
+        self._url = settings.database_url.get_secret_value()
+        self._client_id = client_id
+        self._unstored = unstored
+        self._clock = clock
+        self._max_age_seconds = settings.max_age_days * DAY_SECONDS or math.inf
+        self._store: Store | None = None
+        self._gateways_at = 0.0
+
+    def write(self, batch: Batch) -> Outcome:
+        """Write a batch. Raises `UnavailableError` or `RefusedError`; then nothing of it is stored."""
+        try:
+            writer = self._connected()
+            self._refresh(writer.conn)
+            targets = self._resolver(writer.conn, batch)
+            sealed = seal(batch, targets, self.registry, self._max_age_seconds)
+            return writer.write(batch, sealed, self.registry)
+        except psycopg.Error as error:
+            raise self._failure(error) from error
+        except SchemaError as error:
+            raise UnavailableError(str(error)) from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            log.exception("seal_failed")
+            raise RefusedError(f"a fault of this service: {type(error).__name__}") from error
+
+    def connect(self) -> None:
+        """Connect and load what the path needs. Raises `UnavailableError`, also before migrations are done."""
+        self._guarded(self._connected)
+
+    def idle(self) -> None:
+        """See that the database is there, and read what may have changed. Raises `UnavailableError`."""
+        self._guarded(lambda: self._refresh(self._connected().conn))
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except psycopg.Error as error:
+            raise UnavailableError(str(self._failure(error))) from error
+        except SchemaError as error:
+            raise UnavailableError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._store:
+            self._store.conn.close()
+            self._store = None
+
+    def _connected(self) -> Store:
+        if self._store is None:
+            conn = store.connect(self._url)
+            try:
+                self._store = self._prepared(conn)
+            except BaseException:
+                conn.close()
+                raise
+        return self._store
+
+    def _prepared(self, conn: Connection[Any]) -> Store:
+        storage = storage_of(conn)
+        if storage == "timescale":
+            conn.execute("SET timescaledb.enable_direct_compress_copy = on")
+        self._resolver.load(conn)
+        log.info("database_connected", storage=storage, server=conn.info.server_version)
+        return Store(conn, storage, self._client_id, self._unstored)
+
+    def _refresh(self, conn: Connection[Any]) -> None:
+        now = self._clock()
+        if now - self._gateways_at > GATEWAYS_SECONDS:
+            self._resolver.load_gateways(conn)
+            self._gateways_at = now
+
+    def _failure(self, error: psycopg.Error) -> UnavailableError | RefusedError:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind = classify(error.sqlstate, data_error=isinstance(error, psycopg.DataError))
+        if kind is Failure.REFUSED:
+            return RefusedError(f"{error.sqlstate or 'driver'}: {error.diag.message_primary or text}")
+        self.close()
+        return UnavailableError(f"{error.sqlstate or 'connection'}: {text}")

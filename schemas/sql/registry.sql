@@ -1,0 +1,52 @@
+-- The registry as the ingest path needs it.
+
+-- name: lock
+-- One registration at a time: ids are max + 1, and two workers that meet one new code must agree.
+SELECT pg_advisory_xact_lock(hashtext('ganzhi.registry'))
+
+-- name: terminals
+SELECT code, id, division, domain, state FROM terminal WHERE code = ANY(%s)
+
+-- name: aliases
+SELECT alias.scheme || ':' || alias.value, terminal.id, terminal.division, terminal.domain, terminal.state
+FROM alias JOIN terminal ON terminal.id = alias.terminal_id
+WHERE alias.valid_to IS NULL AND alias.scheme || ':' || alias.value = ANY(%s)
+
+-- name: register_terminals
+-- Those still missing under the lock get the next ids.
+INSERT INTO terminal (id, code, scheme, division, domain, gateway, state)
+SELECT (SELECT coalesce(max(id), 0) FROM terminal) + row_number() OVER (ORDER BY new.code),
+       new.code, new.scheme, new.division, 'other', new.gateway, 'discovered'
+FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[]) AS new (code, scheme, division, gateway)
+WHERE NOT EXISTS (SELECT FROM terminal WHERE terminal.code = new.code)
+
+-- name: metrics
+SELECT id, name, unit, hard_low, hard_high, soft_low, soft_high FROM metric ORDER BY id
+
+-- name: register_metrics
+INSERT INTO metric (id, name, unit)
+SELECT (SELECT coalesce(max(id), 0) FROM metric) + row_number() OVER (ORDER BY new.name), new.name, new.unit
+FROM unnest(%s::text[], %s::text[]) AS new (name, unit)
+WHERE NOT EXISTS (SELECT FROM metric WHERE metric.name = new.name)
+
+-- name: cells
+SELECT id, division, domain FROM cell
+
+-- name: gateways
+SELECT name, division, extract(epoch FROM utc_offset)::float8 FROM gateway
+
+-- name: upsert_division
+INSERT INTO division (code, name_zh, name_en, level, parent) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (code) DO UPDATE
+    SET name_zh = excluded.name_zh, name_en = excluded.name_en, level = excluded.level, parent = excluded.parent
+
+-- name: upsert_cell
+INSERT INTO cell (id, division, domain) VALUES (%s, %s, %s) ON CONFLICT (division, domain) DO NOTHING
+
+-- name: upsert_metric
+-- The catalogue's limits follow the release; ids never change.
+INSERT INTO metric (id, name, unit, hard_low, hard_high, soft_low, soft_high, catalogued)
+SELECT (SELECT coalesce(max(id), 0) + 1 FROM metric), %s, %s, %s, %s, %s, %s, true
+ON CONFLICT (name) DO UPDATE
+    SET hard_low = excluded.hard_low, hard_high = excluded.hard_high,
+        soft_low = excluded.soft_low, soft_high = excluded.soft_high, catalogued = true
