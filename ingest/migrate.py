@@ -92,7 +92,7 @@ def _pick_storage(conn: Connection[Any], used: set[str]) -> Storage:
 def _enable_timescale(conn: Connection[Any]) -> bool:
     """Whether the extension works here: offered, loaded by the server, and new enough."""
     try:
-        conn.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        conn.execute(SQL["enable_timescale"])
     except Error:
         return False
     row = conn.execute(SQL["offers_timescale"]).fetchone()

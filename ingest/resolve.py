@@ -12,7 +12,7 @@ from devices.division import PROVINCE, cell_division, today
 from devices.registry import MISSING, Metric, Registry, Terminal
 from ingest.batch import Batch, Targets
 from ingest.settings import OnUnknown
-from schemas.catalogue import metric_of
+from schemas.catalogue import metric_of, unit_of
 from schemas.name import InvalidName, split
 from schemas.reading import Name
 from schemas.rejection import Reason, Refusal
@@ -91,7 +91,7 @@ class Resolver:
                 continue
             known = canonical(code)
             found[name, unit] = _Series(
-                known.code, known.scheme, metric_of(metric) or metric, unit or "", place
+                known.code, known.scheme, metric_of(metric) or metric, unit or unit_of(metric) or "", place
             )
         return found
 
@@ -143,11 +143,11 @@ class Resolver:
         if metric is None:
             return Refusal(None, Reason.UNKNOWN_METRIC, f"{series.metric!r} is not in the catalogue",
                            "add it to the catalogue, or set GANZHI_UNKNOWN_METRICS=register")  # fmt: skip
-        factors = conversion(canonical_unit(series.unit), metric.unit) if series.unit else (1.0, 0.0)
+        factors = conversion(canonical_unit(series.unit), metric.unit) if series.unit and metric.unit else (1.0, 0.0)
         if factors is None:
             return Refusal(None, Reason.UNIT_MISMATCH, f"{series.unit!r} can't become {metric.unit!r}",
                            f"send {metric.name} in {metric.unit}")  # fmt: skip
-        same = factors == (1.0, 0.0)
+        same = factors == (1.0, 0.0) and bool(metric.unit or not unit)
         if unit and same:
             self.registry.add_spelling(unit, metric.unit)
         base = split(name, None)[1]

@@ -25,3 +25,6 @@ SELECT installed_version, default_version FROM pg_available_extensions WHERE nam
 
 -- name: has_version_table
 SELECT to_regclass('public.schema_version') IS NOT NULL
+
+-- name: enable_timescale
+CREATE EXTENSION IF NOT EXISTS timescaledb

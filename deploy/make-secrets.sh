@@ -1,0 +1,44 @@
+#!/bin/sh
+# Makes every secret that docker-compose.yml mounts, at random. Usage: deploy/make-secrets.sh FOLDER
+# deploy/secrets/README.md says which file is for whom and why the modes are what they are.
+set -eu
+
+folder=${1:?usage: deploy/make-secrets.sh FOLDER}
+mkdir -p "$folder"
+chmod 0700 "$folder"
+cd "$folder"
+if [ -e mosquitto_passwords ]; then
+    echo "$folder/mosquitto_passwords is there already; new passwords would lock out what runs with the old" >&2
+    exit 1
+fi
+
+# Hexadecimal, so that a password needs no quoting in a URL.
+random() { openssl rand -hex 24; }
+
+# put NAME VALUE
+put() { (umask 077 && printf '%s\n' "$2" >"$1") && chmod 0444 "$1"; }
+
+service=$(random)
+simulator=$(random)
+health=$(random)
+postgres=$(random)
+
+put ingest_mqtt_url "mqtt://ganzhi:$service@mosquitto:1883"
+put simulate_mqtt_url "mqtt://simulator:$simulator@mosquitto:1883"
+put mosquitto_health_password "$health"
+put postgres_password "$postgres"
+put migrate_database_url "postgresql://postgres:$postgres@timescaledb:5432/ganzhi"
+put ingest_database_url "postgresql://postgres:$postgres@timescaledb:5432/ganzhi"
+put grafana_admin_password "$(random)"
+
+# Hashed from a file, not from arguments, which every user of this machine can see.
+(umask 077 && printf 'ganzhi:%s\nsimulator:%s\nhealth:%s\n' "$service" "$simulator" "$health" >passwords.new)
+mosquitto_passwd -U passwords.new
+mv passwords.new mosquitto_passwords
+chmod 0400 mosquitto_passwords
+# 1883 is the user of the eclipse-mosquitto image; only root can give a file away.
+if [ "$(id -u)" = 0 ]; then
+    chown 1883:1883 mosquitto_passwords
+else
+    echo "now: sudo chown 1883:1883 $folder/mosquitto_passwords" >&2
+fi

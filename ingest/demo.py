@@ -1,0 +1,193 @@
+"""`ganzhi demo`: everything on this machine. Servers, migrations, a worker and a simulated province.
+
+Worker and simulator are processes of their own, as in production. They end before the servers do,
+so that what was published is stored. Data is kept under the data folder and found again.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import psycopg
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.live import Live
+
+from ingest.child import Child
+from ingest.embedded import CannotStart, EmbeddedBroker, EmbeddedPostgres, default_data_dir, free_port
+from ingest.publish import stop_on_signals
+from ingest.settings import Settings
+
+EMBEDDED_NOTE = (
+    "Embedded PostgreSQL has no TimescaleDB: data lies in plain partitions, uncompressed.\n"
+    "The embedded broker keeps nothing on disk; a broker that is stopped forgets."
+)
+REFRESH_SECONDS = 1.0
+DRAIN_SECONDS = 35.0
+"""The service drains within 30 s of SIGTERM; then it is killed, and nothing acknowledged is lost."""
+COMMANDS = "ingest.cli"
+
+
+class DemoError(Exception):
+    """A part of the demo ended by itself; the text says which, and its last words. Exit code 1."""
+
+
+class Counts(NamedTuple):
+    """What the worker's metrics say, since it started."""
+
+    messages: float = 0
+    committed: float = 0
+    rejected: float = 0
+    duplicate: float = 0
+    in_flight: float = 0
+    oldest_seconds: float = 0
+
+
+def run_demo(
+    settings: Settings,
+    *,
+    mqtt_url: str | None = None,
+    database_url: str | None = None,
+    messages_per_second: float = 50,
+    seconds: float | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run until SIGINT, SIGTERM or `seconds` are over, then stop it all in order.
+
+    `mqtt_url` and `database_url` name real servers to use instead of the embedded ones. Raises
+    `CannotStart` when a server can't be had, and `DemoError` when worker or simulator give up.
+    """
+    console = console or Console()
+    data_dir = settings.data_dir or default_data_dir()
+    with stop_on_signals() as stop, contextlib.ExitStack() as stack:
+        if not (mqtt_url and database_url):
+            console.print(EMBEDDED_NOTE, highlight=False)
+        children: dict[str, Child] = {}
+        if database_url is None:
+            postgres = stack.enter_context(EmbeddedPostgres(data_dir))
+            database_url, children["database"] = postgres.url, postgres.child
+        if mqtt_url is None:
+            broker = stack.enter_context(EmbeddedBroker(data_dir))
+            mqtt_url, children["broker"] = broker.url, broker.child
+        port = free_port(settings.http_port)
+        env = os.environ | {
+            "GANZHI_MQTT_URL": mqtt_url, "GANZHI_DATABASE_URL": database_url, "GANZHI_HTTP_PORT": str(port),
+        }  # fmt: skip
+        _migrate(env)
+        _say_where(console, data_dir, env)
+        children["worker"] = _start(stack, data_dir, env, "ingest")
+        _wait_ready(children["worker"], port, stop)
+        children["simulator"] = _start(stack, data_dir, env, "simulate", "--rate", str(messages_per_second))
+        _watch(children, port, stop, seconds, console)
+        console.print("stopping: the simulator, the worker, the servers", highlight=False)
+    console.print("stopped", highlight=False)
+
+
+def readings_kept(database_url: str) -> int:
+    """How many readings the database holds, counted."""
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute("SELECT count(*) FROM reading").fetchone()
+    return int(row[0]) if row else 0
+
+
+def read_counts(page: str) -> Counts:
+    """The counts of a worker's /metrics page (Prometheus text format)."""
+    sums: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            sums[sample.name] += sample.value
+    return Counts(
+        sums["ganzhi_messages_received_total"],
+        sums["ganzhi_readings_committed_total"],
+        sums["ganzhi_readings_rejected_total"],
+        sums["ganzhi_messages_duplicate_total"],
+        sums["ganzhi_messages_in_flight"],
+        sums["ganzhi_oldest_unacknowledged_seconds"],
+    )
+
+
+def describe(now: Counts, before: Counts, seconds: float) -> str:
+    """The live line: rates between two looks `seconds` apart, and totals."""
+    messages, readings = ((new - old) / seconds for new, old in zip(now[:2], before[:2], strict=True))
+    return (
+        f"{messages:,.0f} messages/s, {readings:,.0f} readings/s, "
+        f"{now.in_flight:,.0f} messages in flight for at most {now.oldest_seconds:.1f} s\n"
+        f"readings committed {now.committed:,.0f}, rejected {now.rejected:,.0f}, "
+        f"messages known already {now.duplicate:,.0f}"
+    )
+
+
+def _migrate(env: Mapping[str, str]) -> None:
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", COMMANDS, "migrate"], check=False, capture_output=True, text=True, env=env
+    )
+    if done.returncode:
+        raise CannotStart(f"the database cannot be brought to this version: {done.stderr.strip()}")
+
+
+def _say_where(console: Console, data_dir: Path, env: Mapping[str, str]) -> None:
+    kept = readings_kept(env["GANZHI_DATABASE_URL"])
+    for line in (
+        f"metrics   http://127.0.0.1:{env['GANZHI_HTTP_PORT']}/metrics",
+        f"broker    {without_password(env['GANZHI_MQTT_URL'])}",
+        f"database  {without_password(env['GANZHI_DATABASE_URL'])}",
+        f"data      {data_dir} (logs too); {kept:,} readings are there already",
+        "Ctrl-C stops it all.",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def without_password(url: str) -> str:
+    """The URL for people to read."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=user.partition(":")[0] + at + host).geturl()
+
+
+def _start(stack: contextlib.ExitStack, data_dir: Path, env: dict[str, str], *command: str) -> Child:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    child = Child([sys.executable, "-m", COMMANDS, *command], log=data_dir / f"{command[0]}.log", env=env)
+    stack.callback(child.stop, DRAIN_SECONDS)
+    return child
+
+
+def _wait_ready(worker: Child, port: int, stop: threading.Event) -> None:
+    while not stop.is_set() and worker.exit_code is None and _page(port, "readyz") is None:
+        stop.wait(0.1)
+
+
+def _watch(
+    children: Mapping[str, Child], port: int, stop: threading.Event, seconds: float | None, console: Console
+) -> None:
+    deadline = time.monotonic() + seconds if seconds else float("inf")
+    before, looked = Counts(), time.monotonic()
+    with Live(console=console, auto_refresh=False) as live:
+        while not stop.wait(REFRESH_SECONDS) and time.monotonic() < deadline:
+            for name, child in children.items():
+                if child.exit_code is not None:
+                    raise DemoError(f"the {name} ended by itself; {child.log} says:\n{child.last_words()}")
+            page = _page(port, "metrics")
+            counts, now = read_counts(page) if page else before, time.monotonic()
+            live.update(describe(counts, before, now - looked), refresh=True)
+            before, looked = counts, now
+    console.line()
+
+
+def _page(port: int, path: str) -> str | None:
+    """A page of the worker, None while it does not answer with 200."""
+    with (
+        contextlib.suppress(OSError, urllib.error.URLError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer,
+    ):
+        return str(answer.read(), "utf-8")
+    return None

@@ -1,0 +1,170 @@
+"""MQTT 3.1.1 on aiomqtt and paho, for brokers that speak no MQTT 5. Rate is not its job.
+
+What 3.1.1 lacks: a Receive Maximum (the broker's own limit rules), a session expiry (the broker's), Retain
+Handling (retained messages come again with every connect), the content type and the reason of a goodbye.
+aiomqtt hides what is needed here, so paho's client inside it is used: assumes aiomqtt 2.5 on paho 2.
+"""
+
+# ruff: noqa: SLF001  aiomqtt has no public way to acknowledge by hand, and none to pause
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import aiomqtt
+import paho.mqtt.client as paho
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber, tls_context
+from schemas.message import Message
+
+
+class PahoTransport(Subscriber):
+    """MQTT 3.1.1 with manual acknowledgement; see `Transport`."""
+
+    _client: aiomqtt.Client | None = None
+    _session_present = False
+    _leaving = False
+    _paused: asyncio.Task[None] | None = None
+
+    async def _connect(self) -> None:
+        self._client = client = self._new_client()  # messages come in one read with CONNACK
+        self._leaving = False
+        try:
+            async with client:
+                self._greeted(session_present=self._session_present)
+                try:
+                    await self._subscribe(lambda filters: _subscribe(client, filters), client._disconnected)
+                    await asyncio.wait([client._disconnected])
+                except asyncio.CancelledError:
+                    await self._say_goodbye(client)
+                    raise
+                raise BrokerLostError(str(client._disconnected.exception()), CLOSED_ADVICE)
+        except MqttConnectError as error:
+            raise _refused(error) from None
+        except aiomqtt.MqttError as error:
+            event = "broker_lost" if client._connected.done() else "broker_unreachable"
+            raise BrokerLostError(str(error), event=event) from None
+        finally:
+            self._client = None
+            self._end_pause()
+            client._client._sock_close()  # aiomqtt leaves it open when no CONNACK came
+
+    async def _say_goodbye(self, client: aiomqtt.Client) -> None:
+        """Wait until the broker has read our acknowledgements: it answers a ping sent behind them.
+
+        paho closes with unread bytes, which resets TCP and takes along what the broker has not read.
+        """
+        self._leaving = True
+        self._resume()
+        client._client._send_pingreq()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.goodbye_seconds):
+                while client._client._ping_t and not client._disconnected.done():
+                    await asyncio.sleep(0.01)
+
+    def _new_client(self) -> aiomqtt.Client:
+        host, port = self._settings.mqtt_host_port()
+        user, password = self._settings.mqtt_credentials()
+        client = aiomqtt.Client(
+            host,
+            port,
+            username=user,
+            password=password,
+            identifier=self._client_id,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            clean_session=False,
+            keepalive=self._patience.keep_alive_seconds,
+            timeout=self._patience.answer_seconds,
+            tls_context=tls_context(self._settings),
+        )
+        client._client.manual_ack_set(on=True)
+        client._client.on_message = self._arrived  # aiomqtt's Message has no DUP, and its queue a limit
+        client._client.on_connect = self._connack_of(client)
+        return client
+
+    def _connack_of(self, client: aiomqtt.Client) -> paho.CallbackOnConnect_v2:
+        def on_connect(
+            inner: paho.Client,
+            userdata: object,
+            flags: paho.ConnectFlags,
+            reason: ReasonCode,
+            properties: Properties | None,
+        ) -> None:
+            self._session_present = flags.session_present  # aiomqtt drops it
+            client._on_connect(inner, userdata, flags, reason, properties)
+
+        return on_connect
+
+    def _arrived(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if self._leaving:
+            return
+        self._inbox.put([
+            Message(
+                topic=message.topic,
+                payload=bytes(message.payload),
+                received_at=self._clock(),
+                packet_id=message.mid if message.qos else None,
+                duplicate=message.dup,
+                retain=message.retain,
+                connection=self._inbox.connection,
+            )
+        ])  # fmt: skip
+        if self._inbox.full:
+            self._pause()
+
+    def _send_acknowledgements(self, packet_ids: list[int]) -> None:
+        if self._client:
+            for packet_id in packet_ids:
+                self._client._client.ack(packet_id, 1)
+
+    def _pause(self) -> bool:
+        client = self._client
+        if not client or not client._connected.done():
+            return False
+        if not self._paused and (sock := client._client.socket()):
+            client._on_socket_close(client._client, None, sock)  # reads no more, and judges no silence
+            seconds = self._patience.keep_alive_seconds / 2
+            self._paused = asyncio.create_task(_keep_alive(client._client, seconds), name="mqtt keep-alive")
+        return True
+
+    def _resume(self) -> None:
+        client = self._client
+        if self._end_pause() and client and (sock := client._client.socket()):
+            client._on_socket_open(client._client, None, sock)
+
+    def _end_pause(self) -> bool:
+        paused, self._paused = self._paused, None
+        if paused:
+            paused.cancel()
+        return paused is not None
+
+
+async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> Iterable[int]:
+    """SUBSCRIBE at QoS 1; without a time limit, as messages come first and reading may be paused."""
+    sending = asyncio.ensure_future(client.subscribe([(name, 1) for name in filters], timeout=math.inf))
+    try:
+        either: tuple[asyncio.Future[Any], ...] = (sending, client._disconnected)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            client._disconnected.result()
+        return [code if isinstance(code, int) else code.value for code in await sending]
+    finally:
+        sending.cancel()
+
+
+async def _keep_alive(client: paho.Client, seconds: float) -> None:
+    """Ping while nothing is read; paho must not take the unread answer for a dead broker."""
+    while True:
+        client._send_pingreq()
+        client._ping_t = 0
+        await asyncio.sleep(seconds)
+
+
+def _refused(error: MqttConnectError) -> BrokerLostError:
+    code = error.rc.value if isinstance(error.rc, ReasonCode) else error.rc or 0
+    return BrokerLostError(f"CONNACK {error}", ADVICE.get(code, ADVICE[0x80]), event="broker_refused")

@@ -1,0 +1,330 @@
+"""What the pipeline asks of a broker connection, and what both transports do alike.
+
+Alike are: connecting again for ever, subscribing anew on every connect, the messages waiting to be handed
+out, and the limit on what is unacknowledged. Assumes one event loop and one reader of `receive`; knows no
+MQTT library. The broker is the buffer: what was not acknowledged on a connection comes again on the next.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import structlog
+
+from ingest.settings import Settings
+from schemas.message import Message
+
+WINDOW_BYTES = 64 * 1024 * 1024
+"""Unacknowledged bytes above which the socket is not read, until they are below half."""
+MESSAGE_BYTES = 400
+"""Memory of a message beside its payload: object, topic and bytes header, measured on Python 3.11."""
+
+ADVICE = {
+    0x80: "see the broker's log for the reason",
+    0x84: "set GANZHI_MQTT_VERSION to 3.1.1, the broker does not speak MQTT 5",
+    0x85: "choose another GANZHI_CLIENT_ID, the broker does not take this one",
+    0x86: "check user and password in GANZHI_MQTT_URL",
+    0x87: "allow this user in the broker's access list",
+    0x8F: "correct the topic filter in GANZHI_TOPICS or the routes file",
+    0x97: "raise the broker's quota for this user",
+    0x9E: "leave GANZHI_SHARE_GROUP empty, or switch shared subscriptions on in the broker",
+    0xA2: "allow wildcard subscriptions in the broker",
+}
+"""What to do about a refusal, by reason code (MQTT 5, section 2.4); 3.1.1 knows 0x80 only for SUBACK."""
+CLOSED_ADVICE = (
+    "it is tried again; if this repeats, another client uses this name (give each worker its own "
+    "GANZHI_CLIENT_ID) or the broker's log says why"
+)
+"""Mosquitto 2.0.11 and every 3.1.1 broker close without a word when a session is taken over."""
+
+
+class Transport(Protocol):
+    """A subscription that outlives its connections. Enter to start, leave to stop; the session stays."""
+
+    connected: bool
+    """The broker is connected and has granted every subscription."""
+    sessions_lost: int
+    """How often the broker had no session for us although this process had one before."""
+
+    async def __aenter__(self) -> Self:
+        """Start connecting in the background; returns at once."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect, keeping session and subscriptions."""
+
+    async def receive(self, limit: int) -> list[Message]:
+        """Wait for at least one message, return up to `limit` in arrival order; none once stopped."""
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Acknowledge in the order given. Every message received has to come back here, QoS 0 ones too.
+
+        Messages of an earlier connection are not acknowledged, the broker sends them again.
+        """
+
+    def stop_receiving(self) -> None:
+        """Read nothing more from the broker; acknowledgements still go out. Not to be undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a transport waits, in seconds; shorter in tests."""
+
+    answer_seconds: float = 10
+    """For TCP, TLS and CONNACK together: some brokers accept and then never answer."""
+    keep_alive_seconds: int = 30
+    """Never 0: a half-open connection would never be noticed."""
+    first_retry_seconds: float = 0.2
+    longest_retry_seconds: float = 30
+    taken_over_seconds: float = 5
+    """Two clients of one name throw each other out; without a pause they do nothing else."""
+    goodbye_seconds: float = 2
+    """For the broker to close after DISCONNECT."""
+
+
+class BrokerLostError(Exception):
+    """The connection is over, or never came about; says why and what to do."""
+
+    def __init__(
+        self, reason: str, advice: str = "", *, event: str = "broker_lost", taken_over: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.advice = advice or "nothing to do, it is tried again"
+        self.event = event
+        self.taken_over = taken_over
+
+
+class Backoff:
+    """Pauses between tries: full jitter below a ceiling that doubles."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._first = patience.first_retry_seconds
+        self._longest = patience.longest_retry_seconds
+        self._ceiling = self._first
+
+    def reset(self) -> None:
+        self._ceiling = self._first
+
+    def pause_seconds(self) -> float:
+        """The next pause."""
+        pause = random.uniform(0, self._ceiling)  # noqa: S311  spreads clients out, keeps no secret
+        self._ceiling = min(self._longest, 2 * self._ceiling)
+        return pause
+
+
+class Inbox:
+    """Messages of the current connection that wait to be handed out, and the weight of all unacknowledged."""
+
+    def __init__(self) -> None:
+        self.connection = 0
+        """Number of the current connection; an acknowledgement belongs to it."""
+        self.closed = False
+        self._messages: deque[Message] = deque()
+        self._weight_bytes = 0
+        self._fault: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._weight_bytes > WINDOW_BYTES
+
+    @property
+    def slack(self) -> bool:
+        return self._weight_bytes < WINDOW_BYTES // 2
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Append what arrived and wake the reader once."""
+        self._messages.extend(messages)
+        self._weight_bytes += _weight_bytes(messages)
+        self._wake()
+
+    async def take(self, limit: int) -> list[Message]:
+        """Wait for a message; up to `limit` of them, none when closed. Raises what `fail` was given."""
+        while not self._messages and not self.closed:
+            if self._fault:
+                raise self._fault
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        popleft = self._messages.popleft
+        return [popleft() for _ in range(min(limit, len(self._messages)))]
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Take the weight of acknowledged messages off."""
+        self._weight_bytes -= _weight_bytes(messages)
+
+    def forget(self) -> None:
+        """The connection is over: what was not handed out comes again on the next one."""
+        self._weight_bytes -= _weight_bytes(self._messages)
+        self._messages.clear()
+        self.connection += 1
+
+    def close(self) -> None:
+        self.closed = True
+        self._wake()
+
+    def fail(self, fault: BaseException) -> None:
+        self._fault = fault
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _weight_bytes(messages: Iterable[Message]) -> int:
+    return sum([len(message.payload) + MESSAGE_BYTES for message in messages])
+
+
+class Subscriber(ABC):
+    """The life of a transport around its connections; the two transports add how one connection goes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        filters: Sequence[str],
+        client_id: str,
+        clock: Callable[[], float] = time.time,
+        patience: Patience = Patience(),
+    ) -> None:
+        share = f"$share/{settings.share_group}/" if settings.share_group else ""
+        self.connected = False
+        self.sessions_lost = 0
+        self._settings = settings
+        self._filters = [share + name for name in filters]
+        self._client_id = client_id
+        self._clock = clock
+        self._patience = patience
+        self._inbox = Inbox()
+        self._had_session = False
+        self._log = structlog.get_logger().bind(client_id=client_id)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._stay_connected(), name=f"mqtt {self._client_id}")
+        self._task.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def receive(self, limit: int) -> list[Message]:
+        return await self._inbox.take(limit)
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        current = self._inbox.connection
+        ids = [m.packet_id for m in messages if m.connection == current and m.packet_id is not None]
+        if ids:
+            self._send_acknowledgements(ids)
+        self._inbox.release(messages)
+        if self._inbox.slack and not self._inbox.closed:
+            self._resume()
+
+    def stop_receiving(self) -> None:
+        self._inbox.close()
+        if not self._pause():
+            self._task.cancel()
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Connect, subscribe and stay until the connection is over; raises `BrokerLostError` or OSError."""
+
+    @abstractmethod
+    def _send_acknowledgements(self, packet_ids: list[int]) -> None:
+        """Send a PUBACK for each, in order, on the current connection if there is one."""
+
+    @abstractmethod
+    def _pause(self) -> bool:
+        """Stop reading the socket; False when there is no connection."""
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """Read the socket again, if it was paused."""
+
+    async def _stay_connected(self) -> None:
+        backoff = Backoff(self._patience)
+        clock = asyncio.get_running_loop().time
+        while not self._inbox.closed:
+            began = clock()
+            try:
+                await self._connect()
+            except BrokerLostError as error:
+                lost = error
+            except OSError as error:
+                lost = BrokerLostError(str(error) or type(error).__name__, event="broker_unreachable")
+            finally:
+                self.connected = False
+                self._inbox.forget()
+            if clock() - began > self._patience.longest_retry_seconds:
+                backoff.reset()
+            await self._wait_after(lost, backoff.pause_seconds())
+
+    async def _wait_after(self, lost: BrokerLostError, pause_seconds: float) -> None:
+        host, port = self._settings.mqtt_host_port()
+        if lost.taken_over:
+            pause_seconds += self._patience.taken_over_seconds
+        self._log.warning(lost.event, broker=f"{host}:{port}", reason=str(lost), advice=lost.advice,
+                          retry_in_seconds=round(pause_seconds, 1))  # fmt: skip
+        if not self._inbox.closed:
+            await asyncio.sleep(pause_seconds)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()):
+            self._inbox.fail(fault)
+
+    def _greeted(self, *, session_present: bool) -> None:
+        """The broker took us in: say so, and count a session that it no longer has."""
+        host, port = self._settings.mqtt_host_port()
+        self._log.info("broker_connected", broker=f"{host}:{port}", session_present=session_present)
+        if self._had_session and not session_present:
+            self.sessions_lost += 1
+            self._log.error(
+                "session_lost",
+                reason="the broker has no session of this name although we had one",
+                advice="what was published meanwhile is gone: look at the broker's persistence, "
+                "its session expiry and its disk",
+            )
+        self._had_session = True
+
+    async def _subscribe(
+        self, send: Callable[[list[str]], Awaitable[Iterable[int]]], over: asyncio.Future[None]
+    ) -> None:
+        """Subscribe to every filter; the refused ones again and again, until granted or the connection ends.
+
+        `send` returns one reason code for each filter; `over` is done when the connection is.
+        """
+        backoff = Backoff(self._patience)
+        wanted = self._filters
+        while wanted and not over.done():
+            codes = list(await send(wanted))
+            refused = [(name, code) for name, code in zip(wanted, codes, strict=True) if code >= 0x80]
+            wanted = [name for name, _ in refused]
+            pause = backoff.pause_seconds()
+            for name, code in refused:
+                advice = ADVICE.get(code, ADVICE[0x80])
+                self._log.error("subscription_refused", filter=name, code=f"0x{code:02X}", advice=advice,
+                                retry_in_seconds=round(pause, 1))  # fmt: skip
+            if wanted:
+                await asyncio.wait([over], timeout=pause)
+        self.connected = not over.done()
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 or later with the host name checked; None for plain TCP.
+
+    Made anew for each connection, so that renewed certificates are taken up. Raises OSError with the file
+    or the fault.
+    """
+    if not settings.mqtt_tls:
+        return None
+    context = ssl.create_default_context(cafile=settings.mqtt_ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.mqtt_cert:
+        context.load_cert_chain(settings.mqtt_cert, settings.mqtt_key)
+    return context

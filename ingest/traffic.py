@@ -1,0 +1,172 @@
+"""What a simulated fleet sends: readings, presence, status, faults and repeats. Pure: a clock in, bytes out.
+
+Values are functions of terminal and time, not state: a temperature follows its day, a meter only
+counts up, and both go on where they were after a restart.
+"""
+
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import cbor2
+import msgspec
+
+from ingest.fleet import CAMERA, PLAIN, SENML_CBOR, SENML_JSON, SPELLINGS, Gateway, Signal, Terminal
+from ingest.publish import Outgoing
+
+DAY_SECONDS = 86_400
+METERS_START = 1_735_689_600
+"""2025-01-01: when the simulated meters counted from their first value."""
+LOCAL_OFFSET_SECONDS = 8 * 3600
+CBOR_LABELS = {"bn": -2, "bt": -3, "n": 0, "u": 1, "v": 2, "t": 6}
+"""RFC 8428, section 6, table 4."""
+FAULTS = ("out_of_range", "unit_mismatch", "time_in_future", "malformed_payload", "foreign_division")
+FOREIGN_DIVISION = 440_100
+"""Guangzhou: a valid code of another province."""
+RECENT_MESSAGES = 50
+"""A duplicate is one of the last so many, as from a gateway that missed an acknowledgement."""
+OFFLINE_SHARE = 0.03
+
+
+class Sample(NamedTuple):
+    """One reading as a terminal has it, in its own unit."""
+
+    code: str
+    metric: str
+    unit: str
+    value: float
+    at: float
+
+
+def messages(
+    gateways: Sequence[Gateway],
+    clock: Callable[[], float],
+    *,
+    readings: int = 20,
+    bad_share: float = 0.01,
+    duplicate_share: float = 0.01,
+    seed: int = 1,
+) -> Iterator[Outgoing]:
+    """What the fleet sends, without end: telemetry, or presence, of one gateway after the other.
+
+    `clock` gives Unix seconds. `readings` a message; a message is spoilt with probability `bad_share`
+    (one of `FAULTS`) and an earlier one sent again with `duplicate_share`.
+    """
+    rng = random.Random(seed)  # noqa: S311
+    series = {
+        g.name: itertools.cycle([(t, s) for t in g.terminals for s in t.kind.signals]) for g in gateways
+    }
+    recent: deque[Outgoing] = deque(maxlen=RECENT_MESSAGES)
+    for gateway in itertools.cycle(gateways):
+        if recent and rng.random() < duplicate_share:
+            yield rng.choice(recent)
+        if gateway.terminals and gateway.terminals[0].kind is CAMERA:
+            recent.append(_presence(gateway, clock()))
+        elif gateway.terminals:
+            fault = rng.choice(FAULTS) if rng.random() < bad_share else ""
+            recent.append(
+                _telemetry(gateway, itertools.islice(series[gateway.name], readings), clock(), fault)
+            )
+        else:
+            continue
+        yield recent[-1]
+
+
+def status(gateway: Gateway, now: float, *, online: bool) -> Outgoing:
+    """The retained message that says a gateway is there, or has left."""
+    body = {"online": online, "at": _iso(now), "firmware": "simulated"}
+    return Outgoing(gateway.topic("status"), msgspec.json.encode(body), PLAIN, retain=True)
+
+
+def value(signal: Signal, phase: float, now: float) -> float:
+    """The canonical value of a signal at `now`, Unix seconds; counters (`per_hour`) never go down."""
+    turn = 2 * math.pi * phase
+    daily = 2 * math.pi * (now + LOCAL_OFFSET_SECONDS) / DAY_SECONDS - 5 * math.pi / 6  # warmest at 16:00
+    if signal.per_hour:
+        # The integral of a rate that swings by 0.8 over the day, hence never negative.
+        hours, day_hours = (now - METERS_START) / 3600, DAY_SECONDS / 3600 / (2 * math.pi)
+        grown = hours - 0.8 * day_hours * math.cos(daily)
+        return signal.base * (0.5 + phase) + signal.per_hour * (0.5 + phase) * grown
+    wander = (
+        math.sin(now / 2_711 + turn) + math.sin(now / 617 + 7 * turn) + math.sin(now / 97 + 31 * turn)
+    ) / 3
+    if signal.on_share:
+        return float((now / 1_800 * (0.5 + phase) + 1000 * phase) % 1 < signal.on_share)
+    return signal.base + signal.swing * math.sin(daily + phase / 2) + signal.wander * wander
+
+
+def _telemetry(
+    gateway: Gateway, series: Iterator[tuple[Terminal, Signal]], now: float, fault: str
+) -> Outgoing:
+    at = round(now, 3) + (LOCAL_OFFSET_SECONDS if fault == "time_in_future" else 0)
+    samples = [_sample(terminal, signal, at - int(60 * terminal.phase)) for terminal, signal in series]
+    if fault == "out_of_range":
+        samples[0] = samples[0]._replace(value=-1e12)
+    elif fault == "unit_mismatch":
+        samples[0] = samples[0]._replace(unit="kat")
+    payload = ENCODERS[gateway.content_type](samples)
+    if fault == "malformed_payload":
+        payload = payload[:-3]
+    topic = gateway.topic("telemetry", FOREIGN_DIVISION if fault == "foreign_division" else None)
+    return Outgoing(topic, payload, gateway.content_type if gateway.announces else None, len(samples))
+
+
+def _presence(gateway: Gateway, now: float) -> Outgoing:
+    """Each camera is away for its own 3 % of an hour's cycle."""
+    online: list[str] = []
+    offline: list[str] = []
+    for terminal in gateway.terminals:
+        away = (now / 3600 + terminal.phase) % 1 < OFFLINE_SHARE
+        (offline if away else online).append(terminal.code)
+    body = {"at": _iso(now), "online": online, "offline": offline}
+    return Outgoing(gateway.topic("presence"), msgspec.json.encode(body), PLAIN)
+
+
+def _sample(terminal: Terminal, signal: Signal, at: float) -> Sample:
+    unit, factor, offset = signal.unit, 1.0, 0.0
+    if spellings := SPELLINGS.get(signal.metric):
+        unit, factor, offset = spellings[terminal.spelling % len(spellings)]
+    canonical = round(value(signal, terminal.phase, at), signal.decimals)
+    return Sample(terminal.code, signal.metric, unit, round(canonical * factor + offset, 9), at)
+
+
+def _records(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """A SenML pack: a base name per terminal, a base time for all."""
+    records: list[dict[str, Any]] = []
+    code, base_time = "", samples[0].at
+    for sample in samples:
+        record: dict[str, Any] = {} if records else {"bt": base_time}
+        if sample.code != code:
+            code = sample.code
+            record["bn"] = code + ("/" if code.startswith(("88.", "urn:dev:")) else ":")
+        record |= {"n": sample.metric, "u": sample.unit, "v": sample.value}
+        if sample.at != base_time:
+            record["t"] = round(sample.at - base_time, 3)
+        records.append(record)
+    return records
+
+
+def _encode_cbor(samples: Sequence[Sample]) -> bytes:
+    return cbor2.dumps([{CBOR_LABELS[label]: item for label, item in r.items()} for r in _records(samples)])
+
+
+def _encode_plain(samples: Sequence[Sample]) -> bytes:
+    return msgspec.json.encode([
+        {"id": code, "t": int(1000 * at), "values": {s.metric: s.value for s in group}}
+        for (code, at), group in itertools.groupby(samples, lambda s: (s.code, s.at))
+    ])  # fmt: skip
+
+
+ENCODERS: Mapping[str, Callable[[Sequence[Sample]], bytes]] = {
+    SENML_JSON: lambda samples: msgspec.json.encode(_records(samples)),
+    SENML_CBOR: _encode_cbor,
+    PLAIN: _encode_plain,
+}
+
+
+def _iso(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

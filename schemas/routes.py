@@ -1,0 +1,132 @@
+"""Routes: which topics are subscribed, what each is called and who decodes it; data, not code.
+
+A filter in the routes file names the levels that say where a message is from:
+`ganzhi/v1/{division}/{gateway}/telemetry`. The MQTT filter and the places follow from it.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import msgspec
+
+from schemas.topic import GATEWAY, filters_overlap, matches
+
+_NAME = r"[a-z][a-z0-9_]*"
+_LEVEL = re.compile(rf"\{{(?P<name>{_NAME})\}}|\+|[^+#{{}}]*")
+_DIVISION = re.compile(r"[0-9]{6}")
+_GATEWAY = re.compile(GATEWAY)
+
+
+class RoutesError(ValueError):
+    """A routes file that can't work; the text says which route and why."""
+
+
+class Place(NamedTuple):
+    """Where a message is from, as far as its topic says; None where it doesn't, or not in the right form."""
+
+    division: int | None
+    gateway: str | None
+
+
+class Route(NamedTuple):
+    """One route: its MQTT filter, its label value, its decoder's name, and its named levels, from 0."""
+
+    filter: str
+    name: str
+    decoder: str
+    places: Mapping[str, int]
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    filter: str
+    name: str
+    decoder: str
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    route: list[_Row]
+
+
+class Routes:
+    """All routes; at most one matches a topic."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        """Raises `RoutesError` when there is none, or two take the same topic."""
+        self._routes = tuple(routes)
+        if not routes:
+            raise RoutesError("no route: nothing would be subscribed")
+        if overlap := filters_overlap(self.filters):
+            raise RoutesError(f"filters {overlap[0]} and {overlap[1]} overlap: a message would come twice")
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Routes of a TOML file. Raises `RoutesError`, also when the file can't be read."""
+        try:
+            return cls._parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RoutesError(f"routes file {path}: {error}") from error
+
+    @classmethod
+    def default(cls) -> Self:
+        """The routes that come with the service."""
+        return cls._parse(files("schemas").joinpath("data/routes.toml").read_text(encoding="utf-8"))
+
+    @classmethod
+    def _parse(cls, text: str) -> Self:
+        try:
+            rows = msgspec.convert(tomllib.loads(text), _File).route
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            raise RoutesError(str(error)) from error
+        return cls([_route(row) for row in rows])
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The MQTT filters, for SUBSCRIBE."""
+        return tuple(route.filter for route in self._routes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The routes' label values."""
+        return tuple(route.name for route in self._routes)
+
+    def match(self, topic: str) -> Route | None:
+        """The route that takes a topic."""
+        return next((route for route in self._routes if matches(route.filter, topic)), None)
+
+    @staticmethod
+    def place(topic: str, route: Route) -> Place:
+        """The division and gateway that a topic of this route names.
+
+        None for a level that the route doesn't name, and for one that breaks its form (six digits,
+        `GATEWAY`): `bad_topic`. Whether the division exists is not known here.
+        """
+        levels = topic.split("/")
+        division, gateway = (levels[route.places[n]] if n in route.places else "" for n in Place._fields)
+        return Place(
+            int(division) if _DIVISION.fullmatch(division) else None,
+            gateway if _GATEWAY.fullmatch(gateway) else None,
+        )
+
+
+def _route(row: _Row) -> Route:
+    """A row of the file, checked. Raises `RoutesError`."""
+    parts = row.filter.split("/")
+    body = parts[:-1] if parts[-1] == "#" else parts
+    levels = [_LEVEL.fullmatch(part) for part in body]
+    if not row.filter or parts[0] == "$share" or None in levels:
+        raise RoutesError(f"filter {row.filter!r}: + and {{name}} fill a level, # ends it, no share group")
+    for name in (row.name, row.decoder):
+        if not re.fullmatch(_NAME, name):
+            raise RoutesError(
+                f"filter {row.filter!r}: name {name!r} must be lower-case letters, digits and _"
+            )
+    names = [level["name"] for level in levels if level]
+    if repeated := next((name for name in names if name and names.count(name) > 1), None):
+        raise RoutesError(f"filter {row.filter!r}: {{{repeated}}} stands twice")
+    mqtt = "/".join("+" if part.startswith("{") else part for part in parts)
+    places = {name: level for level, name in enumerate(names) if name}
+    return Route(mqtt, row.name, row.decoder, places)

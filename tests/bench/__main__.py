@@ -1,0 +1,159 @@
+"""`make bench`: what one worker commits, beside the raw COPY of the same rows into the same table.
+
+Every case runs in this order: terminals are known, the worker is held (SIGSTOP), the broker is filled,
+the clock starts when the worker goes on. CPU is the worker's process. Ratios are of one run.
+"""
+
+import argparse
+import os
+import platform
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from ingest import copy, migrate, store
+from tests.bench.publish import packs, publish
+from tests.brokers import Mosquitto, free_port
+from tests.postgres import Postgres, program_folders, timescale_programs
+
+TERMINALS = 100_000
+BATCH = 20_000
+
+
+class Worker:
+    """`ganzhi ingest` as a subprocess."""
+
+    def __init__(self, environment: dict[str, str], port: int) -> None:
+        self._metrics = f"http://127.0.0.1:{port}/metrics"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ingest.cli", "ingest"], env=os.environ | environment, stderr=subprocess.DEVNULL
+        )
+        self.wait(lambda m: m.get("ganzhi_broker_connected") == 1)
+
+    def metrics(self) -> dict[str, float]:
+        try:
+            text = urllib.request.urlopen(self._metrics, timeout=30).read().decode()
+        except OSError:
+            return {}
+        pairs = re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)
+        sums: dict[str, float] = {}
+        for name, value in pairs:
+            sums[name] = sums.get(name, 0) + float(value)
+        return sums
+
+    def wait(self, done: Callable[[dict[str, float]], bool]) -> None:
+        while not done(self.metrics()):
+            if self._process.poll() is not None:
+                raise SystemExit(f"the worker ended with {self._process.returncode}")
+            time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(40)
+
+
+def ceiling(url: str, readings: int) -> float:
+    """Rows a second of binary COPY alone, made beforehand, in transactions of a batch."""
+    now = time.time()
+    batches = []
+    for begin in range(0, readings, BATCH):
+        rows = copy.reading_rows(BATCH)
+        number = np.arange(begin, begin + BATCH)
+        rows["observed_at"] = np.rint((now - 60 + number // 100 * 0.001 - copy.POSTGRES_EPOCH) * 1e6)
+        rows["terminal_id"], rows["metric_id"], rows["cell_id"] = number % TERMINALS + 1, 1, 1
+        rows["value"] = np.round(20 + (number // 100 * 7 + number % 100) % 100 / 10, 1)
+        batches.append(copy.copy_bytes(rows))
+    with store.connect(url) as conn:
+        if migrate.storage_of(conn) == "timescale":
+            conn.execute("SET timescaledb.enable_direct_compress_copy = on")
+        begun = time.perf_counter()
+        for data in batches:
+            with conn.transaction(), conn.cursor().copy(store.SQL["copy_reading"]) as stream:
+                stream.write(data)
+        seconds = time.perf_counter() - begun
+        conn.execute("TRUNCATE reading")
+    return len(batches) * BATCH / seconds
+
+
+def case(port: int, url: str, version: str, readings: int, messages: int) -> tuple[float, float]:
+    """Messages a second committed, and microseconds of the worker's CPU a message."""
+    http = free_port()
+    environment = {"GANZHI_MQTT_URL": f"mqtt://127.0.0.1:{port}", "GANZHI_DATABASE_URL": url,
+                   "GANZHI_MQTT_VERSION": version, "GANZHI_HTTP_PORT": str(http)}  # fmt: skip
+    worker = Worker(environment, http)
+    publish("127.0.0.1", port, list(packs(TERMINALS // 100, 100, TERMINALS, time.time() - 3600)))
+    worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= TERMINALS)
+    worker.signal(signal.SIGSTOP)
+    publish("127.0.0.1", port, list(packs(messages, readings, TERMINALS, time.time() - 60)))
+    before = TERMINALS + messages * readings
+    cpu, begun = worker.cpu_seconds(), time.perf_counter()
+    worker.signal(signal.SIGCONT)
+    worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= before)
+    seconds, cpu = time.perf_counter() - begun, worker.cpu_seconds() - cpu
+    worker.stop()
+    with psycopg.connect(url) as conn:
+        stored = conn.execute("SELECT count(*) FROM reading").fetchone()
+        assert stored == (before,), stored
+        conn.execute("TRUNCATE reading, ledger, heard")
+    return messages / seconds, cpu / messages * 1e6
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--scale", type=float, default=1.0, help="share of the messages")
+    options.add_argument("--only", help="cases whose name contains this")
+    arguments = options.parse_args()
+    with ExitStack() as stack:
+        url = os.environ.get("GANZHI_DATABASE_URL")
+        if not url:
+            programs = timescale_programs()
+            server = stack.enter_context(Postgres(programs or program_folders()[0], timescale=bool(programs)))
+            url = stack.enter_context(server.database())
+        with store.connect(url) as conn:
+            storage = migrate.migrate(conn).storage
+            server_version = f"PostgreSQL {conn.info.server_version / 10000:.1f}"
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        broker = stack.enter_context(Mosquitto(None, free_port(), folder))
+        table = Table(title=f"{storage} on {server_version}, Python {platform.python_version()}, "
+                            f"{os.cpu_count()} cores shared by all; median of {arguments.runs}")  # fmt: skip
+        for column in ("case", "messages/s", "readings/s", "CPU us/message", "CPU us/reading", "of COPY ceiling"):
+            table.add_column(column, justify="right" if table.columns else "left")
+        cases = [("MQTT 5, packs of 100", "5", 100, 20_000), ("MQTT 5, one reading", "5", 1, 300_000),
+                 ("MQTT 3.1.1, packs of 100", "3.1.1", 100, 5_000), ("MQTT 3.1.1, one reading", "3.1.1", 1, 30_000)]
+        for name, version, readings, messages in cases:
+            if arguments.only and arguments.only not in name:
+                continue
+            n = int(messages * arguments.scale)
+            runs, ceilings = [], []
+            for _ in range(arguments.runs):
+                ceilings.append(ceiling(url, 2_000_000))
+                runs.append(case(broker.port, url, version, readings, n))
+            rate, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
+            ratio = statistics.median(r[0] * readings / c for r, c in zip(runs, ceilings, strict=True))
+            table.add_row(name, f"{rate:,.0f}", f"{rate * readings:,.0f}", f"{cpu:.1f}", f"{cpu / readings:.2f}",
+                          f"{ratio:.2f} of {statistics.median(ceilings):,.0f}")  # fmt: skip
+        Console(width=140).print(table)
+
+
+main()

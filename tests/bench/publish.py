@@ -1,0 +1,52 @@
+"""A publisher for benchmarks: packets made beforehand, one socket, a window of unacknowledged ones."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import mqtt5
+
+WINDOW = 2_000
+
+
+def packs(count: int, readings: int, terminals: int, begin: float) -> Iterator[tuple[str, bytes]]:
+    """Topics and SenML packs of one metric, round robin over the terminals, times ascending."""
+    for i in range(count):
+        records = [
+            {"n": f"imei:8688{(i * readings + j) % terminals:011d}/temperature", "u": "Cel",
+             "v": round(20 + (i * 7 + j) % 100 / 10, 1), "t": round(begin + i * 0.001, 3)}
+            for j in range(readings)
+        ]  # fmt: skip
+        yield f"ganzhi/v1/370102/gw{i % 100}/telemetry", json.dumps(records).encode()
+
+
+def publish(host: str, port: int, messages: list[tuple[str, bytes]]) -> None:
+    """Publish at QoS 1 and wait until the broker has acknowledged every one with success."""
+    with socket.create_connection((host, port)) as sock:
+        sock.sendall(mqtt5.ConnectPacket(client_id="bench-publisher", clean_start=True, keep_alive=600).write())
+        sock.recv(1024)
+        acknowledgements = _Acknowledgements(sock)
+        for sent, (topic, payload) in enumerate(messages):
+            if sent - acknowledgements.count >= WINDOW:
+                acknowledgements.wait_for(sent - WINDOW // 2)
+            sock.sendall(mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE,
+                                             packet_id=sent % 65_535 + 1).write())  # fmt: skip
+        acknowledgements.wait_for(len(messages))
+
+
+class _Acknowledgements:
+    def __init__(self, sock: socket.socket) -> None:
+        self.count = 0
+        self._sock = sock
+        self._rest = b""
+
+    def wait_for(self, count: int) -> None:
+        while self.count < count:
+            data = self._rest + self._sock.recv(65_536)
+            at = 0
+            while at + 2 <= len(data) and at + 2 + data[at + 1] <= len(data):
+                if data[at] == 0x40 and data[at + 1] > 2 and data[at + 4] != 0:
+                    raise RuntimeError(f"the broker refused a message: reason {data[at + 4]:#x}")
+                at += 2 + data[at + 1]
+                self.count += 1
+            self._rest = data[at:]

@@ -1,0 +1,159 @@
+"""Real brokers as subprocesses on free ports: Mosquitto, and the embedded broker of the wheel `iotcore`.
+
+Context managers, for tests only. Mosquitto is looked for in PATH and /usr/sbin; use `needs_mosquitto`.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+from iotcore import Broker
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+needs_mosquitto = [
+    pytest.mark.mosquitto,
+    pytest.mark.skipif(not MOSQUITTO, reason="needs the mosquitto broker in PATH or /usr/sbin: apt install it"),
+]
+START_SECONDS = 10
+"""A broker with a large persistence file takes a moment."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def mosquitto_config(port: int, data_dir: Path) -> str:
+    """The limits that keep promise 1: nothing dropped, sessions and queues on disk."""
+    lines = [
+        f"listener {port} 127.0.0.1",
+        "allow_anonymous true",
+        "max_inflight_messages 0",
+        "max_queued_messages 0",
+        "max_queued_bytes 0",
+        "persistence true",
+        f"persistence_location {data_dir}/",
+        "autosave_interval 1",
+        "autosave_on_changes false",
+    ]
+    if os.geteuid() == 0:
+        lines.append("user root")  # else it becomes `mosquitto`, who may not write here
+    return "\n".join(lines) + "\n"
+
+
+class Mosquitto:
+    """A Mosquitto on `port`, its files in `data_dir`; `config_text` replaces `mosquitto_config`."""
+
+    def __init__(self, config_text: str | None, port: int, data_dir: Path) -> None:
+        self.port = port
+        self._data_dir = data_dir
+        self._config_text = config_text or mosquitto_config(port, data_dir)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        return (self._data_dir / "mosquitto.log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start and wait until it listens; raises RuntimeError with its log when it does not."""
+        assert MOSQUITTO
+        config = self._data_dir / "mosquitto.conf"
+        config.write_text(self._config_text)
+        with (self._data_dir / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while not _listens(self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"mosquitto does not listen on {self.port}:\n{self.log}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """SIGTERM: it saves its sessions and leaves."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: it saves nothing."""
+        self._end(signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Remove what it saved; only while it is stopped."""
+        (self._data_dir / "mosquitto.db").unlink(missing_ok=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(how)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
+IOTCORE_LISTENER = """
+[{version}.1]
+name = "{version}"
+listen = "127.0.0.1:{port}"
+next_connection_delay_ms = 1
+[{version}.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = 2097152
+max_inflight_count = 100
+dynamic_filters = true
+"""
+IOTCORE_ROUTER = """
+id = 0
+[router]
+id = 0
+max_connections = 1000
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+"""
+
+
+class Iotcore:
+    """The embedded broker, MQTT 5 on `port` and 3.1.1 on `port_311`; keeps nothing on disk."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.port, self.port_311 = free_port(), free_port()
+        config = data_dir / "iotcore.toml"
+        config.write_text(
+            IOTCORE_ROUTER
+            + IOTCORE_LISTENER.format(version="v4", port=self.port_311)
+            + IOTCORE_LISTENER.format(version="v5", port=self.port)
+        )
+        self._broker = Broker(config_path=str(config))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start with no session and no message, and wait until it listens."""
+        self._broker.start()
+
+    def stop(self) -> None:
+        """Stop; every session is gone."""
+        self._broker.stop()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,144 @@
+"""What `docker compose` would read, checked as far as that goes without a container engine."""
+
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from ingest.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*")
+
+
+def test_it_follows_the_compose_specification():
+    """The compose file fits the specification's JSON Schema (as check-jsonschema ships it)."""
+    schema = files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    jsonschema.validate(COMPOSE, json.loads(schema.read_text()))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned_to_a_release(name):
+    """Every image names a release of three numbers, except ours, which is built here."""
+    image = SERVICES[name]["image"]
+    assert image == "ganzhi:local" if name in OURS else PINNED.fullmatch(image)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_from_the_repository_exists(name):
+    """A bind mount of a missing path would make an empty folder instead of an error."""
+    sources = [volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])]
+    for source in sources:
+        assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_secrets_are_declared_and_read(name):
+    """A service gets the secrets it reads, no others, and reads only what it gets."""
+    service = SERVICES[name]
+    read = set(re.findall(r"/run/secrets/(\w+)", json.dumps(service)))
+    if name == "mosquitto":
+        read |= set(re.findall(r"/run/secrets/(\w+)", (ROOT / "deploy/mosquitto/mosquitto.conf").read_text()))
+    assert set(service.get("secrets", [])) == read
+    assert read <= set(COMPOSE["secrets"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_settings_exist(name):
+    """Every GANZHI_ variable is a setting, or a setting's _FILE; the service refuses any other."""
+    known = {f"GANZHI_{field.upper()}" for field in Settings.model_fields}
+    for variable in SERVICES[name]["environment"]:
+        assert variable.removesuffix("_FILE") in known
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_runs_with_no_more_than_it_needs(name):
+    """Our containers have a read-only root, no capabilities and no way to gain any."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+
+
+def test_ingest_has_time_to_drain():
+    """SIGTERM drains for up to 30 s, so the container is killed later than that."""
+    assert int(SERVICES["ingest"]["stop_grace_period"].removesuffix("s")) > 30
+
+
+def test_the_scraped_port_is_the_one_the_service_listens_on():
+    """Prometheus, the image and the health check agree with the setting's default."""
+    port = Settings.model_fields["http_port"].default
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert prometheus["scrape_configs"][0]["static_configs"] == [{"targets": [f"ingest:{port}"]}]
+    assert f"EXPOSE {port}\n" in DOCKERFILE
+    assert f"127.0.0.1:{port}/" in json.dumps(SERVICES["ingest"]["healthcheck"])
+
+
+def test_the_broker_lets_our_settings_rule():
+    """The broker ends sessions later than we ask, and passes on payloads that we call too large."""
+    conf = (ROOT / "deploy/mosquitto/mosquitto.conf").read_text()
+    options = dict(line.split(maxsplit=1) for line in conf.splitlines() if line and line[0] != "#")
+    assert int(options["persistent_client_expiration"].removesuffix("d")) * 24 > _default("session_hours")
+    assert int(options["max_packet_size"]) > _default("max_payload_bytes")
+
+
+def _default(field):
+    return Settings.model_fields[field].default
+
+
+def test_the_image_is_built_from_pinned_and_hashed_parts_and_not_root():
+    """Base images are pinned and equal, dependencies come by hash, the user is a number that is not 0."""
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(set(bases)) == 1
+    assert PINNED.fullmatch(bases[0])
+    assert "pip install --require-hashes -r requirements.lock" in DOCKERFILE
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", DOCKERFILE, re.MULTILINE)
+    assert DOCKERFILE.endswith('ENTRYPOINT ["ganzhi"]\n')
+
+
+def test_the_build_context_holds_what_the_image_copies():
+    """Everything that is copied is let through by the ignore file, and nothing else."""
+    copied = set()
+    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE):
+        copied |= set(line.split())
+    ignore = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    assert copied == {line[1:] for line in ignore if line.startswith("!")}
+
+
+@pytest.mark.skipif(
+    not (shutil.which("mosquitto_passwd") and shutil.which("openssl")),
+    reason="needs mosquitto_passwd and openssl",
+)
+class TestMakeSecrets:
+    def run(self, folder):
+        return subprocess.run(
+            [ROOT / "deploy/make-secrets.sh", folder], capture_output=True, text=True, check=False, timeout=30
+        )
+
+    def test_it_makes_what_compose_declares(self, tmp_path):
+        """Every declared secret is made, in the folder that compose names, which git ignores."""
+        assert self.run(tmp_path / "secrets").returncode == 0
+        made = {path.name for path in (tmp_path / "secrets").iterdir()}
+        assert made == set(COMPOSE["secrets"])
+        declared = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
+        assert declared == {name: f"./deploy/secrets/{name}" for name in made}
+        assert (ROOT / "deploy/secrets/.gitignore").read_text().splitlines()[1] == "*"
+
+    def test_it_does_not_replace_passwords(self, tmp_path):
+        """A second run changes nothing and says why."""
+        self.run(tmp_path)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        again = self.run(tmp_path)
+        assert again.returncode == 1
+        assert "is there already" in again.stderr
+        assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,0 +1,214 @@
+"""Mosquitto with the configuration, access list and passwords that deploy/ gives it, tried from outside.
+
+Only paths and the port are rewritten. Clients are MQTT 5, where a refusal is visible.
+"""
+
+import os
+import queue
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+import pytest
+import yaml
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.brokers import Mosquitto, free_port, needs_mosquitto
+
+pytestmark = needs_mosquitto
+
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 10
+NOT_AUTHORIZED = 0x87
+FIRST_REFUSAL = 0x80
+OWN = "ganzhi/v1/370102/gw-a"
+INPUTS = [
+    f"{OWN}/telemetry", f"{OWN}/presence", f"{OWN}/status",
+    "nbiot/ctwing/gw-a", "nbiot/onenet/gw-a", "nbiot/iotda/gw-a",
+    "spBv1.0/plant/NBIRTH/gw-a", "spBv1.0/plant/NDATA/gw-a", "spBv1.0/plant/NDEATH/gw-a",
+    "spBv1.0/plant/DBIRTH/gw-a/press", "spBv1.0/plant/DDATA/gw-a/press", "spBv1.0/plant/DDEATH/gw-a/press",
+]  # fmt: skip
+REFUSED = [
+    ("gw-a", "ganzhi/v1/370102/gw-b/telemetry"),
+    ("gw-a", "ganzhi/v1/370102/gw-b/status"),
+    ("gw-a", f"{OWN}/rejected"),
+    ("gw-a", f"{OWN}/telemetry/more"),
+    ("gw-a", "nbiot/onenet/gw-b"),
+    ("gw-a", "spBv1.0/plant/NDATA/gw-b"),
+    ("gw-a", "spBv1.0/plant/NCMD/gw-a"),
+    ("gw-a", "anything"),
+    ("ganzhi", f"{OWN}/telemetry"),
+    ("simulator", f"{OWN}/rejected"),
+    ("health", f"{OWN}/telemetry"),
+]
+
+
+class Deployed(Mosquitto):
+    """The broker of deploy/ on a free port, in a folder of its own, and its users' passwords."""
+
+    def __init__(self, folder):
+        secrets = folder / "secrets"
+        subprocess.run([ROOT / "deploy/make-secrets.sh", secrets], check=True, capture_output=True)
+        self.passwords = {"gw-a": "word-a", "gw-b": "word-b"}
+        for user, password in self.passwords.items():
+            file = secrets / "mosquitto_passwords"
+            subprocess.run(["mosquitto_passwd", "-b", file, user, password], check=True, capture_output=True)
+        for name in ("ingest_mqtt_url", "simulate_mqtt_url"):
+            url = urlsplit((secrets / name).read_text().strip())
+            self.passwords[url.username] = url.password
+        self.passwords["health"] = (secrets / "mosquitto_health_password").read_text().strip()
+        self.secrets = secrets
+        port = free_port()
+        super().__init__(self._config(port, folder), port, folder)
+
+    def _config(self, port, folder):
+        text = (ROOT / "deploy/mosquitto/mosquitto.conf").read_text()
+        for there, here in {
+            "listener 1883\n": f"listener {port} 127.0.0.1\n",
+            "/run/secrets/": f"{self.secrets}/",
+            "/mosquitto/config/": f"{ROOT}/deploy/mosquitto/",
+            "/mosquitto/data/": f"{folder}/",
+        }.items():
+            assert there in text
+            text = text.replace(there, here)
+        return text + ("user root\n" if os.geteuid() == 0 else "")  # else it may not read the folder
+
+    def client(self, user, **options):
+        return Client(self.port, user, self.passwords.get(user), **options)
+
+
+class Client:
+    """A connected MQTT client whose calls wait for the broker's answer."""
+
+    def __init__(self, port, user, password, *, session=None):
+        self._client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=session or "", protocol=mqtt.MQTTv5
+        )
+        if user:
+            self._client.username_pw_set(user, password)
+        self.inbox = queue.Queue()
+        self._answers = queue.Queue()
+        self._client.on_connect = lambda _c, _u, _f, reason, _p: self._answers.put(reason)
+        self._client.on_disconnect = lambda _c, _u, _f, reason, _p: self._answers.put(reason)
+        self._client.on_publish = lambda _c, _u, _m, reason, _p: self._answers.put(reason)
+        self._client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._answers.put(reasons[0])
+        self._client.on_message = lambda _c, _u, message: self.inbox.put(message)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600 if session else 0
+        self._client.connect("127.0.0.1", port, clean_start=not session, properties=properties)
+        self._client.loop_start()
+        self.connected = self.answer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def answer(self):
+        return self._answers.get(timeout=WAIT_SECONDS)
+
+    def publish(self, topic, payload=b"x"):
+        self._client.publish(topic, payload, qos=1)
+        return self.answer()
+
+    def subscribe(self, topic):
+        self._client.subscribe(topic, qos=1)
+        return self.answer()
+
+    def receive(self):
+        return self.inbox.get(timeout=WAIT_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with Deployed(tmp_path_factory.mktemp("broker")) as deployed:
+        yield deployed
+
+
+@pytest.mark.parametrize("user", [None, "gw-a", "nobody"])
+def test_strangers_are_refused(broker, user):
+    """Nobody comes in without a name, with a wrong password, or with an unknown name."""
+    with Client(broker.port, user, "wrong") as client:
+        assert client.connected.value == NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("topic", INPUTS)
+def test_the_service_reads_what_a_gateway_may_write(broker, topic):
+    """Each input of a gateway reaches the service."""
+    with broker.client("ganzhi") as service, broker.client("gw-a") as gateway:
+        assert service.subscribe(topic).value < FIRST_REFUSAL
+        assert gateway.publish(topic, b"reading").value == 0
+        assert (message := service.receive()).topic == topic
+        assert message.payload == b"reading"
+
+
+@pytest.mark.parametrize(("user", "topic"), REFUSED)
+def test_nobody_writes_where_another_speaks(broker, user, topic):
+    """A message under another's topic is answered 0x87, Not authorized."""
+    with broker.client(user) as client:
+        assert client.publish(topic).value == NOT_AUTHORIZED
+
+
+def test_a_gateway_reads_its_own_refusals_only(broker):
+    """Of the service's two refusals, a gateway that subscribes to everything gets its own."""
+    with broker.client("ganzhi") as service, broker.client("gw-a") as gateway:
+        gateway.subscribe("#")
+        assert service.publish("ganzhi/v1/370102/gw-b/rejected").value < FIRST_REFUSAL
+        assert service.publish(f"{OWN}/rejected").value == 0
+        assert gateway.receive().topic == f"{OWN}/rejected"
+
+
+def test_the_simulator_speaks_for_any_gateway(broker):
+    """The simulated fleet is one user with many gateways."""
+    with broker.client("simulator") as simulator:
+        assert simulator.publish("ganzhi/v1/370202/sim-17/telemetry").value < FIRST_REFUSAL
+
+
+def test_what_is_too_large_for_the_service_still_reaches_it(broker):
+    """2 MiB, which the service refuses in writing, passes; 9 MiB costs the sender its connection."""
+    with broker.client("ganzhi") as service, broker.client("gw-a") as gateway:
+        service.subscribe(f"{OWN}/telemetry")
+        assert gateway.publish(f"{OWN}/telemetry", bytes(2 * 2**20)).value == 0
+        assert len(service.receive().payload) == 2 * 2**20
+        with broker.client("gw-b") as other:
+            assert other.publish("ganzhi/v1/370102/gw-b/telemetry", bytes(9 * 2**20)).value >= FIRST_REFUSAL
+
+
+def test_an_absent_worker_gets_everything_even_after_a_restart(tmp_path):
+    """More than Mosquitto's default of 1,000 messages wait for a worker that is away, across a restart."""
+    sent = [b"%d" % number for number in range(1500)]
+    with Deployed(tmp_path) as broker:
+        with broker.client("ganzhi", session="ganzhi-0") as worker:
+            worker.subscribe(f"{OWN}/telemetry")
+        with broker.client("gw-a") as gateway:
+            assert {gateway.publish(f"{OWN}/telemetry", payload).value for payload in sent} == {0}
+        broker.stop()
+        broker.start()
+        with broker.client("ganzhi", session="ganzhi-0") as worker:
+            assert [worker.receive().payload for _ in sent] == sent
+
+
+@pytest.mark.skipif(
+    not shutil.which("mosquitto_sub"), reason="needs mosquitto_sub: apt install mosquitto-clients"
+)
+def test_the_health_check_knows_a_broker_that_serves(tmp_path):
+    """The container's health check succeeds while the broker serves, and fails when it is gone."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    _, command = compose["services"]["mosquitto"]["healthcheck"]["test"]
+    with Deployed(tmp_path) as broker:
+        command = command.replace("$$", "$").replace("/run/secrets", str(broker.secrets))
+        command = command.replace("mosquitto_sub", f"mosquitto_sub -h 127.0.0.1 -p {broker.port}")
+        assert _status(command) == 0
+        broker.stop()
+        assert _status(command) != 0
+
+
+def _status(command):
+    return subprocess.run(
+        ["sh", "-c", command], check=False, capture_output=True, timeout=WAIT_SECONDS
+    ).returncode
