@@ -1,25 +1,23 @@
 """The registry's cache: a sender's name for a series -> terminal, metric, cell and unit, in one look-up.
 
-Pure: who fills it asks the database. Entries are rows of numpy columns, found by a dictionary
-whose values are row numbers, so that a batch is resolved by one pass and a few gathers.
+Pure: who fills it asks the database. Entries are rows of a numpy table, found by the hash of the
+name, or of name and unit, so that a batch is resolved by a few passes over whole columns.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from devices.index import MISSING, HashIndex, Rows, hashes
 from schemas.reading import Name
 
-MISSING = -1
 NO_UNIT = 0
 METRICS_MAX = 32_768
 """Metric ids are smallint."""
 
-Index = npt.NDArray[np.int32]
 ENTRY = np.dtype([("terminal", "i4"), ("metric", "i2"), ("cell", "i2"), ("unit", "i2"), ("conversion", "i2")])
 
 
@@ -70,8 +68,7 @@ class Registry:
 
     def clear(self) -> None:
         """Forget every series, as after a change of the registry; metrics and units stay."""
-        self._rows: dict[Name, int] = {}
-        self._rows_by_unit: dict[tuple[Name, str | None], int] = {}
+        self._index = HashIndex()
         self._events: dict[Name, tuple[Terminal, str]] = {}
         self._entries = np.zeros(1024, ENTRY)
         self._count = 0
@@ -79,19 +76,26 @@ class Registry:
     def __len__(self) -> int:
         return self._count
 
-    def find(self, names: Sequence[Name], units: Sequence[str | None]) -> Index:
+    def find(self, names: Sequence[Name], units: Sequence[str | None]) -> Rows:
         """Row numbers of the readings' series, `MISSING` where unknown."""
-        count = len(names)
-        rows = np.fromiter(map(self._rows.get, names, repeat(MISSING)), np.int32, count)
-        sent = np.fromiter(map(self._units.get, units, repeat(MISSING)), np.int16, count)
+        rows = self._index.find(hashes(names, len(names)))
+        sent = self._sent(units)
         other = np.flatnonzero(
             (rows == MISSING) | ((sent != NO_UNIT) & (sent != self._entries["unit"][rows]))
         )
-        for i in other.tolist():
-            rows[i] = self._rows_by_unit.get((names[i], units[i]), MISSING)
+        if len(other):
+            pairs = [(names[i], units[i]) for i in other.tolist()]
+            rows[other] = self._index.find(hashes(pairs, len(pairs)))
         return rows
 
-    def entries(self, rows: Index) -> npt.NDArray[np.void]:
+    def _sent(self, units: Sequence[str | None]) -> npt.NDArray[np.int16]:
+        """Numbers of the units as sent, -1 for a spelling that is not known; nearly always one for all."""
+        numbers = {unit: self._units.get(unit, -1) for unit in set(units)}
+        if len(numbers) == 1:
+            return np.full(len(units), next(iter(numbers.values())), np.int16)
+        return np.fromiter(map(numbers.__getitem__, units), np.int16, len(units))
+
+    def entries(self, rows: Rows) -> npt.NDArray[np.void]:
         """The entries at these rows, fields as in `ENTRY`."""
         return self._entries[rows]
 
@@ -128,10 +132,7 @@ class Registry:
             self._unit(metric.unit),
             conversion,
         )
-        if usual:
-            self._rows[name] = self._count
-        else:
-            self._rows_by_unit[name, unit] = self._count
+        self._index.add(hash(name if usual else (name, unit)), self._count)
         self._count += 1
 
     def _unit(self, unit: str) -> int:

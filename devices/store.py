@@ -13,8 +13,6 @@ from devices.registry import Gateway, Metric
 from schemas.sql import queries
 
 SQL = queries("registry.sql")
-CHUNK = 20_000
-"""Codes asked for in one statement."""
 
 
 class Known(NamedTuple):
@@ -35,50 +33,52 @@ class NewTerminal(NamedTuple):
     gateway: str | None
 
 
-def find_terminals(conn: Connection[Any], codes: Collection[str]) -> dict[str, Known]:
-    """Rows of the codes that are registered, under their own name or as an alias that is valid now."""
-    wanted = list(codes)
-    found: dict[str, Known] = {}
-    for statement in (SQL["terminals"], SQL["aliases"]):
-        rows = conn.execute(statement, [wanted])
-        found |= {code: Known(*rest) for code, *rest in rows}
-        wanted = [code for code in wanted if code not in found]
-        if not wanted:
-            break
-    return found
+class Directory:
+    """The registry's tables, over one connection."""
 
+    def __init__(self, conn: Connection[Any]) -> None:
+        self._conn = conn
 
-def register_terminals(conn: Connection[Any], new: Iterable[NewTerminal]) -> dict[str, Known]:
-    """Register these as discovered, commit, and answer their rows; those that are there already stay."""
-    columns = [list(column) for column in zip(*new, strict=True)]
-    with conn.transaction():
-        conn.execute(SQL["lock"])
-        conn.execute(SQL["register_terminals"], columns)
-    return find_terminals(conn, columns[0])
+    def find_terminals(self, codes: Collection[str]) -> dict[str, Known]:
+        """Rows of the codes that are registered, under their own name or as an alias that is valid now."""
+        wanted = list(codes)
+        found: dict[str, Known] = {}
+        for statement in (SQL["terminals"], SQL["aliases"]):
+            rows = self._conn.execute(statement, [wanted])
+            found |= {code: Known(*rest) for code, *rest in rows}
+            wanted = [code for code in wanted if code not in found]
+            if not wanted:
+                break
+        return found
 
+    def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]:
+        """Register these as discovered, commit, and answer their rows; those that are there already stay."""
+        columns = [list(column) for column in zip(*new, strict=True)]
+        with self._conn.transaction():
+            self._conn.execute(SQL["lock"])
+            self._conn.execute(SQL["register_terminals"], columns)
+        return self.find_terminals(columns[0])
 
-def load_metrics(conn: Connection[Any]) -> list[Metric]:
-    """Every metric, in order of its id."""
-    rows = conn.execute(SQL["metrics"])
-    infinite = (float("-inf"), float("inf")) * 2
-    return [
-        Metric(*row[:3], *(i if v is None else v for v, i in zip(row[3:], infinite, strict=True)))
-        for row in rows
-    ]
+    def metrics(self) -> list[Metric]:
+        """Every metric, in order of its id."""
+        infinite = (float("-inf"), float("inf")) * 2
+        return [
+            Metric(*row[:3], *(i if v is None else v for v, i in zip(row[3:], infinite, strict=True)))
+            for row in self._conn.execute(SQL["metrics"])
+        ]
 
+    def register_metrics(self, new: dict[str, str]) -> None:
+        """Register metrics (name -> unit) that nobody knew, and commit; those that are there already stay."""
+        with self._conn.transaction():
+            self._conn.execute(SQL["lock"])
+            self._conn.execute(SQL["register_metrics"], [list(new), list(new.values())])
 
-def register_metrics(conn: Connection[Any], new: dict[str, str]) -> None:
-    """Register metrics (name -> unit) that nobody knew, and commit; those that are there already stay."""
-    with conn.transaction():
-        conn.execute(SQL["lock"])
-        conn.execute(SQL["register_metrics"], [list(new), list(new.values())])
+    def cells(self) -> dict[tuple[int, str], int]:
+        """(division, domain) -> cell id."""
+        return {(division, domain): id_ for id_, division, domain in self._conn.execute(SQL["cells"])}
 
-
-def load_cells(conn: Connection[Any]) -> dict[tuple[int, str], int]:
-    """(division, domain) -> cell id."""
-    return {(division, domain): id_ for id_, division, domain in conn.execute(SQL["cells"])}
-
-
-def load_gateways(conn: Connection[Any]) -> dict[str, Gateway]:
-    """Registered gateways by name."""
-    return {name: Gateway(division, offset) for name, division, offset in conn.execute(SQL["gateways"])}
+    def gateways(self) -> dict[str, Gateway]:
+        """Registered gateways by name."""
+        return {
+            name: Gateway(division, offset) for name, division, offset in self._conn.execute(SQL["gateways"])
+        }

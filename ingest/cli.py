@@ -1,70 +1,16 @@
-"""The command `ganzhi`: what each command takes, and its exit code. The work is done elsewhere.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 broker or database out of reach.
-"""
+"""The command `ganzhi`: what each command takes. The work is done elsewhere."""
 
 import asyncio
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
-import psycopg
-import structlog
 import typer
-from rich.console import Console
 
-from ingest.settings import SettingsError, load
+from ingest import cli_data, cli_publish, cli_state
+from ingest.settings import load
+from ingest.terminal import Config, configure_logs, exit_codes, out
 
-FAILED, USAGE, OUT_OF_REACH = 1, 2, 3
-
-app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.", no_args_is_help=True,
-                  rich_markup_mode="markdown", pretty_exceptions_enable=False)  # fmt: skip
-err = Console(stderr=True)
-out = Console()
-
-Config = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with settings; GANZHI_... variables win.")
-]
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn what can go wrong into one clear line and an exit code."""
-    from ingest.embedded import CannotStart
-    from ingest.migrate import SchemaError
-
-    try:
-        yield
-    except SettingsError as error:
-        _fail(USAGE, str(error))
-    except (psycopg.OperationalError, CannotStart, ConnectionError) as error:
-        _fail(OUT_OF_REACH, str(error).strip())
-    except (SchemaError, psycopg.Error) as error:
-        _fail(FAILED, str(error).strip())
-
-
-def _fail(code: int, text: str) -> None:
-    err.print(f"[bold red]ganzhi:[/] {text}", highlight=False)
-    raise typer.Exit(code)
-
-
-def configure_logs() -> None:
-    """Structured logs on standard error: for people on a terminal, JSON otherwise."""
-    render: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.",
+                  no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)  # fmt: skip
 
 
 @app.command(epilog="Example: GANZHI_DATABASE_URL=postgresql://localhost/ganzhi ganzhi migrate")
@@ -88,7 +34,9 @@ def migrate(config: Config = None) -> None:
 @app.command(epilog="Example: ganzhi ingest --workers 2")
 def ingest(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; several need a share group.")] = 1,
-    worker: Annotated[int, typer.Option(min=0, hidden=True)] = 0,
+    worker: Annotated[
+        int, typer.Option(min=0, help="Number of a single worker: its client id and port.")
+    ] = 0,
     config: Config = None,
 ) -> None:
     """The service: from the broker to the database, acknowledged when committed. SIGTERM drains it."""
@@ -108,6 +56,17 @@ def _run(service: Any) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(service)
+
+
+app.command(epilog="Example: ganzhi demo --data-dir /tmp/ganzhi")(cli_publish.demo)
+app.command(epilog="Example: ganzhi simulate --rate 1000 --seconds 60")(cli_publish.simulate)
+app.command(epilog="Example: ganzhi replay meter.csv.gz --terminal imei:860000000000009 --metric electric_energy "
+                   "--unit kWh --gateway gw1 --division 370102")(cli_publish.replay)  # fmt: skip
+app.command(epilog="Example: ganzhi decode ganzhi/v1/370102/gw1/telemetry "
+                   "'[{\"n\":\"imei:860000000000009/temp\",\"v\":21.5}]'")(cli_data.decode)  # fmt: skip
+app.command(epilog="Example: GANZHI_MQTT_URL=mqtt://broker:1883 ganzhi check")(cli_state.check)
+app.command(epilog="Example: ganzhi status --watch")(cli_state.status)
+app.add_typer(cli_data.rejections, name="rejections")
 
 
 def main() -> None:

@@ -20,13 +20,15 @@ from urllib.parse import urlsplit
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 from rich.console import Console
 from rich.live import Live
 
 from ingest.child import Child
 from ingest.embedded import CannotStart, EmbeddedBroker, EmbeddedPostgres, default_data_dir, free_port
-from ingest.publish import stop_on_signals
+from ingest.publish import Publisher, stop_on_signals
 from ingest.settings import Settings
+from schemas.sql import queries
 
 EMBEDDED_NOTE = (
     "Embedded PostgreSQL has no TimescaleDB: data lies in plain partitions, uncompressed.\n"
@@ -35,6 +37,8 @@ EMBEDDED_NOTE = (
 REFRESH_SECONDS = 1.0
 DRAIN_SECONDS = 35.0
 """The service drains within 30 s of SIGTERM; then it is killed, and nothing acknowledged is lost."""
+READY_SECONDS = 60.0
+"""A worker that found broker and database is ready within a second."""
 COMMANDS = "ingest.cli"
 
 
@@ -65,7 +69,7 @@ def run_demo(
     """Run until SIGINT, SIGTERM or `seconds` are over, then stop it all in order.
 
     `mqtt_url` and `database_url` name real servers to use instead of the embedded ones. Raises
-    `CannotStart` when a server can't be had, and `DemoError` when worker or simulator give up.
+    `CannotStart` or `BrokerOutOfReachError` when a server can't be had, `DemoError` when a part gives up.
     """
     console = console or Console()
     data_dir = settings.data_dir or default_data_dir()
@@ -79,6 +83,8 @@ def run_demo(
         if mqtt_url is None:
             broker = stack.enter_context(EmbeddedBroker(data_dir))
             mqtt_url, children["broker"] = broker.url, broker.child
+        with Publisher(settings.model_copy(update={"mqtt_url": SecretStr(mqtt_url)}), name="demo"):
+            pass  # a broker that is out of reach is said here, clearly
         port = free_port(settings.http_port)
         env = os.environ | {
             "GANZHI_MQTT_URL": mqtt_url, "GANZHI_DATABASE_URL": database_url, "GANZHI_HTTP_PORT": str(port),
@@ -96,7 +102,7 @@ def run_demo(
 def readings_kept(database_url: str) -> int:
     """How many readings the database holds, counted."""
     with psycopg.connect(database_url) as connection:
-        row = connection.execute("SELECT count(*) FROM reading").fetchone()
+        row = connection.execute(queries("demo.sql")["readings"]).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -132,7 +138,8 @@ def _migrate(env: Mapping[str, str]) -> None:
         [sys.executable, "-m", COMMANDS, "migrate"], check=False, capture_output=True, text=True, env=env
     )
     if done.returncode:
-        raise CannotStart(f"the database cannot be brought to this version: {done.stderr.strip()}")
+        why = " ".join(done.stderr.removeprefix("ganzhi: ").split())
+        raise CannotStart(f"the database cannot be brought to this version: {why}")
 
 
 def _say_where(console: Console, data_dir: Path, env: Mapping[str, str]) -> None:
@@ -162,7 +169,11 @@ def _start(stack: contextlib.ExitStack, data_dir: Path, env: dict[str, str], *co
 
 
 def _wait_ready(worker: Child, port: int, stop: threading.Event) -> None:
+    deadline = time.monotonic() + READY_SECONDS
     while not stop.is_set() and worker.exit_code is None and _page(port, "readyz") is None:
+        if time.monotonic() > deadline:
+            raise CannotStart(f"the worker is not ready after {READY_SECONDS:.0f} s; {worker.log} says:\n"
+                              f"{worker.last_words()}")  # fmt: skip
         stop.wait(0.1)
 
 

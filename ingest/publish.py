@@ -1,7 +1,7 @@
 """Publishing at QoS 1 for simulate and replay: a bounded window, and nothing forgotten.
 
 Built on paho's network thread, which reconnects with backoff and sends again what was not
-acknowledged: 9,500 messages/s of 200 bytes to Mosquitto on one core, 110 us each. What is on its
+acknowledged: 9,000 to 13,000 messages/s of 200 bytes to Mosquitto, 75 to 120 us each. What is on its
 way lives in this process: it survives the broker, not the publisher.
 """
 
@@ -27,7 +27,7 @@ CONNECT_SECONDS = 10.0
 STALLED_SECONDS = 30.0
 """Without an acknowledgement for this long at the end, the broker counts as out of reach."""
 WINDOW = 100
-"""Messages unacknowledged at once. Measured: 20 and 100 are equally fast, 500 is 12 % slower."""
+"""Messages unacknowledged at once. Measured on Mosquitto: 20 11,200/s, 100 12,800/s, 500 7,800/s."""
 LOOK_SECONDS = 0.2
 """How often a wait looks whether it was told to stop."""
 NO_MATCHING_SUBSCRIBERS = 0x10

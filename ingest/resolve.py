@@ -1,15 +1,15 @@
 """From the names in a batch to terminals and metrics: one look-up a reading, one query for all that is new."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from psycopg import Connection
 
-from devices import store
 from devices.code import canonical, gb28181
 from devices.division import PROVINCE, cell_division, today
-from devices.registry import MISSING, Metric, Registry, Terminal
+from devices.index import MISSING
+from devices.registry import Gateway, Metric, Registry, Terminal
+from devices.store import Known, NewTerminal
 from ingest.batch import Batch, Targets
 from ingest.settings import OnUnknown
 from schemas.catalogue import metric_of, unit_of
@@ -36,6 +36,17 @@ class _Series(NamedTuple):
     place: Place
 
 
+class Directory(Protocol):
+    """What the resolver asks for what it does not know: `devices.store`, or a made-up one without a database."""
+
+    def find_terminals(self, codes: Collection[str]) -> dict[str, Known]: ...
+    def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]: ...
+    def metrics(self) -> list[Metric]: ...
+    def register_metrics(self, new: dict[str, str]) -> None: ...
+    def cells(self) -> dict[tuple[int, str], int]: ...
+    def gateways(self) -> dict[str, Gateway]: ...
+
+
 class Resolver:
     """Fills the registry's cache with what batches bring. One thread at a time."""
 
@@ -44,19 +55,19 @@ class Resolver:
         self._on_terminal = on_terminal
         self._on_metric = on_metric
 
-    def load(self, conn: Connection[Any]) -> None:
+    def load(self, directory: Directory) -> None:
         """Metrics, cells and gateways, as after a start or a change."""
-        self.registry.cells = store.load_cells(conn)
+        self.registry.cells = directory.cells()
         self.registry.domain_of_cell = {id_: domain for (_, domain), id_ in self.registry.cells.items()}
-        self.load_gateways(conn)
-        for metric in store.load_metrics(conn):
+        self.load_gateways(directory)
+        for metric in directory.metrics():
             self.registry.add_metric(metric)
 
-    def load_gateways(self, conn: Connection[Any]) -> None:
+    def load_gateways(self, directory: Directory) -> None:
         """Registered gateways: their divisions and clocks."""
-        self.registry.gateways = store.load_gateways(conn)
+        self.registry.gateways = directory.gateways()
 
-    def __call__(self, conn: Connection[Any], batch: Batch) -> Targets:
+    def __call__(self, directory: Directory, batch: Batch) -> Targets:
         """Registry rows and refusals for every reading and event of a batch; registers what is new."""
         rows = self.registry.find(batch.names, batch.units)
         missing = np.flatnonzero(rows == MISSING).tolist()
@@ -66,8 +77,8 @@ class Resolver:
         refused: dict[Wanted, Refusal] = {}
         readings = self._take_apart(_places(batch, missing), refused)
         occasions = self._take_apart(_event_places(batch, events), refused)
-        terminals = self._terminals(conn, {s.code: s for s in (*readings.values(), *occasions.values())})
-        metrics = self._metrics(conn, readings)
+        terminals = self._terminals(directory, {s.code: s for s in (*readings.values(), *occasions.values())})
+        metrics = self._metrics(directory, readings)
         for wanted, series in readings.items():
             if refusal := self._add_series(wanted, series, terminals, metrics):
                 refused[wanted] = refusal
@@ -95,18 +106,18 @@ class Resolver:
             )
         return found
 
-    def _terminals(self, conn: Connection[Any], series: dict[str, _Series]) -> dict[str, Terminal]:
+    def _terminals(self, directory: Directory, series: dict[str, _Series]) -> dict[str, Terminal]:
         if not series:
             return {}
-        found = store.find_terminals(conn, series)
+        found = directory.find_terminals(series)
         new = [s for code, s in series.items() if code not in found]
         if new and self._on_terminal is OnUnknown.REGISTER:
-            found |= store.register_terminals(
-                conn, (store.NewTerminal(s.code, s.scheme, self._division(s), s.place.gateway) for s in new)
+            found |= directory.register_terminals(
+                NewTerminal(s.code, s.scheme, self._division(s), s.place.gateway) for s in new
             )
         return {code: self._terminal(known) for code, known in found.items()}
 
-    def _terminal(self, known: store.Known) -> Terminal:
+    def _terminal(self, known: Known) -> Terminal:
         discovered = known.state == "discovered"
         domain = "other" if discovered else known.domain
         cell = self.registry.cells[cell_division(known.division), domain]
@@ -120,13 +131,16 @@ class Resolver:
         parts = gb28181(series.code)
         return (parts and today(parts.division)) or PROVINCE
 
-    def _metrics(self, conn: Connection[Any], series: dict[Wanted, _Series]) -> dict[str, Metric]:
+    def _metrics(self, directory: Directory, series: dict[Wanted, _Series]) -> dict[str, Metric]:
         known = self.registry.metrics
-        new = {s.metric: canonical_unit(s.unit) for s in series.values() if s.metric not in known}
+        new: dict[str, str] = {}
+        for one in series.values():
+            if one.metric not in known:
+                new.setdefault(one.metric, canonical_unit(one.unit))
         if new and self._on_metric is OnUnknown.REGISTER:
-            store.register_metrics(conn, dict(list(new.items())[: self._room()]))
+            directory.register_metrics(dict(list(new.items())[: self._room()]))
         if new:
-            for metric in store.load_metrics(conn):
+            for metric in directory.metrics():
                 self.registry.add_metric(metric)
         return known
 
@@ -143,7 +157,11 @@ class Resolver:
         if metric is None:
             return Refusal(None, Reason.UNKNOWN_METRIC, f"{series.metric!r} is not in the catalogue",
                            "add it to the catalogue, or set GANZHI_UNKNOWN_METRICS=register")  # fmt: skip
-        factors = conversion(canonical_unit(series.unit), metric.unit) if series.unit and metric.unit else (1.0, 0.0)
+        factors = (
+            conversion(canonical_unit(series.unit), metric.unit)
+            if series.unit and metric.unit
+            else (1.0, 0.0)
+        )
         if factors is None:
             return Refusal(None, Reason.UNIT_MISMATCH, f"{series.unit!r} can't become {metric.unit!r}",
                            f"send {metric.name} in {metric.unit}")  # fmt: skip

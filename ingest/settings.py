@@ -1,5 +1,6 @@
 """Settings: environment `GANZHI_...` over a TOML file, checked together before anything connects."""
 
+import math
 import os
 import re
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -44,6 +47,19 @@ def _mqtt_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _database_url(value: SecretStr) -> SecretStr:
+    try:
+        parts = conninfo_to_dict(value.get_secret_value())
+    except ProgrammingError:
+        parts = {"port": "unreadable"}
+    if (
+        not str(parts.get("port", "0")).replace(",", "0").isdigit()
+    ):  # a / in a password makes a part of it the port
+        raise ValueError("must look like postgresql://user:password@host:5432/database, with / : @ % in the "
+                         "password written as %2F %3A %40 %25")  # fmt: skip
+    return value
+
+
 def _client_id(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,48}", value):
         raise ValueError("must be 1 to 48 of A-Z a-z 0-9 _ . - (the broker keeps the session under it)")
@@ -57,42 +73,169 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    mqtt_url: Annotated[SecretStr, AfterValidator(_mqtt_url)] = SecretStr("mqtt://127.0.0.1:1883")
-    mqtt_version: Annotated[str, Field(pattern=r"^(5|3\.1\.1)$")] = "5"
-    mqtt_ca: Path | None = None
-    mqtt_cert: Path | None = None
-    mqtt_key: Path | None = None
-    share_group: Annotated[str, Field(pattern=r"^[^/+#]*$")] = ""
-    client_id: Annotated[str, AfterValidator(_client_id)] = "ganzhi"
-    session_hours: Annotated[float, Field(gt=0, le=24 * 365)] = 168
-    topics: Annotated[tuple[str, ...], NoDecode] = ()
-    database_url: SecretStr = SecretStr("postgresql://127.0.0.1:5432/ganzhi")
-    http_host: str = "127.0.0.1"
-    http_port: Annotated[int, Field(ge=0, le=65_535)] = 9108
-    observer_http_port: Annotated[int, Field(ge=0, le=65_535)] = 9107
-    push_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    batch_readings: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
-    batch_seconds: Annotated[float, Field(gt=0, le=60)] = 0.2
-    unknown_terminals: OnUnknown = OnUnknown.REGISTER
-    unknown_metrics: OnUnknown = OnUnknown.REGISTER
-    unknown_gateways: OnUnknownGateway = OnUnknownGateway.ACCEPT
-    max_age_days: Annotated[int, Field(ge=0)] = 90
-    ledger_hours: Annotated[float, Field(gt=0)] = 6
-    max_payload_bytes: Annotated[int, Field(ge=1, le=268_435_455)] = 1_048_576
-    rejections_per_minute: Annotated[int, Field(ge=0)] = 10_000
-    retention_raw_days: Annotated[int, Field(ge=0)] = 400
-    retention_hourly_days: Annotated[int, Field(ge=0)] = 3650
-    retention_rejection_days: Annotated[int, Field(ge=1)] = 90
-    chunk_hours: Annotated[int, Field(ge=1)] = 24
-    observe_seconds: Annotated[float, Field(gt=0)] = 30
-    goal_due: date = date(2027, 12, 31)
-    node_domains: Annotated[tuple[str, ...], NoDecode] = (
+    mqtt_url: Annotated[
+        SecretStr,
+        AfterValidator(_mqtt_url),
+        Field(
+            description="The broker: `mqtt://user:password@host:1883`, or `mqtts://host:8883` for TLS. "
+            "Secret: `_FILE` keeps it out of the environment."
+        ),
+    ] = SecretStr("mqtt://127.0.0.1:1883")
+    mqtt_version: Annotated[
+        str,
+        Field(
+            pattern=r"^(5|3\.1\.1)$",
+            description="`5`, or `3.1.1` for brokers that know no better: slower, and without content types.",
+        ),
+    ] = "5"
+    mqtt_ca: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of the authority that signed the broker's certificate; else the system's."
+        ),
+    ] = None
+    mqtt_cert: Annotated[
+        Path | None,
+        Field(description="PEM file of the certificate that we show the broker; with `GANZHI_MQTT_KEY`."),
+    ] = None
+    mqtt_key: Annotated[Path | None, Field(description="PEM file of the key to `GANZHI_MQTT_CERT`.")] = None
+    share_group: Annotated[
+        str,
+        Field(
+            pattern=r"^[^/+#]*$",
+            description="Name of the share group; several workers need one, or filters that do not overlap. "
+            "Empty: plain subscription.",
+        ),
+    ] = ""
+    client_id: Annotated[
+        str,
+        AfterValidator(_client_id),
+        Field(
+            description="Durable name at the broker, which keeps a worker's session and queue under it: worker n "
+            "is `{id}-{n}`, the observer `{id}-observer`. Two services on one broker need two names."
+        ),
+    ] = "ganzhi"
+    session_hours: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=24 * 365,
+            description="How long the broker keeps messages for a worker that is away, as far as it grants it.",
+        ),
+    ] = 168
+    topics: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(description="Topic filters that do not overlap, comma-separated. Empty: those of all routes."),
+    ] = ()
+    database_url: Annotated[
+        SecretStr,
+        AfterValidator(_database_url),
+        Field(
+            description="The database: `postgresql://user:password@host:5432/database`. Secret: `_FILE` keeps it "
+            "out of the environment."
+        ),
+    ] = SecretStr("postgresql://127.0.0.1:5432/ganzhi")
+    http_host: Annotated[
+        str, Field(description="Address that `/metrics`, `/healthz` and `/readyz` listen on.")
+    ] = "127.0.0.1"
+    http_port: Annotated[
+        int,
+        Field(ge=0, le=65_535, description="Their port: worker n listens on this + n; 0 takes any free one."),
+    ] = 9108
+    observer_http_port: Annotated[int, Field(ge=0, le=65_535, description="The observer's port.")] = 9107
+    push_port: Annotated[
+        int | None,
+        Field(ge=1, le=65_535, description="Port of `POST /push/{platform}/{gateway}`; off without it."),
+    ] = None
+    batch_readings: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Readings written in one transaction at most. A worker holds three batches of messages "
+            "unacknowledged.",
+        ),
+    ] = 20_000
+    batch_seconds: Annotated[
+        float,
+        Field(gt=0, le=60, description="How long a reading waits at most for its batch to fill."),
+    ] = 0.2
+    unknown_terminals: Annotated[
+        OnUnknown,
+        Field(
+            description="A terminal that nobody registered: `register` stores it as discovered, `reject` refuses "
+            "its readings as `unknown_terminal`."
+        ),
+    ] = OnUnknown.REGISTER
+    unknown_metrics: Annotated[
+        OnUnknown,
+        Field(
+            description="A metric that is not in the catalogue: `register` with the unit it came with, `reject` "
+            "as `unknown_metric`."
+        ),
+    ] = OnUnknown.REGISTER
+    unknown_gateways: Annotated[
+        OnUnknownGateway,
+        Field(description="A gateway that nobody registered: `accept`, or `reject` as `not_authorized`."),
+    ] = OnUnknownGateway.ACCEPT
+    max_age_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Readings observed longer ago are refused as `time_too_old`. 0: no limit, and then "
+            "nothing raw is dropped by age.",
+        ),
+    ] = 90
+    ledger_hours: Annotated[
+        float,
+        Field(gt=0, description="How long a message is remembered, so that it counts once; 91 B a message."),
+    ] = 6
+    max_payload_bytes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=268_435_455,
+            description="Larger payloads are refused as `too_large` and kept cut. The broker's own limit has to "
+            "be higher.",
+        ),
+    ] = 1_048_576
+    rejections_per_minute: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Rows a minute for garbage (`malformed_payload`, `bad_topic`, `no_route`, `too_large`); "
+            "beyond it is counted only. Every other refusal is always stored.",
+        ),
+    ] = 10_000
+    retention_raw_days: Annotated[
+        int, Field(ge=0, description="How long readings and events are kept; 0: for ever.")
+    ] = 400
+    retention_hourly_days: Annotated[
+        int, Field(ge=0, description="How long hourly rollups are kept; 0: for ever.")
+    ] = 3650
+    retention_rejection_days: Annotated[int, Field(ge=1, description="How long rejections are kept.")] = 90
+    chunk_hours: Annotated[
+        int, Field(ge=1, description="Span of a chunk of readings (storage timescale).")
+    ] = 24
+    observe_seconds: Annotated[float, Field(gt=0, description="How often the observer looks.")] = 30
+    goal_due: Annotated[
+        date, Field(description="When 300,000,000 terminals are due; an assumption, the policy's five years.")
+    ] = date(2027, 12, 31)
+    node_domains: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(description="Domains whose verified terminals count as nodes, comma-separated."),
+    ] = (
         "manufacturing",
         "healthcare",
         "security",
         "municipal",
     )
-    data_dir: Path | None = None
+    data_dir: Annotated[
+        Path | None,
+        Field(description="Folder of the demo's database; without it, one that is removed at the end."),
+    ] = None
 
     @classmethod
     def settings_customise_sources(
@@ -144,6 +287,11 @@ class Settings(BaseSettings):
     def mqtt_tls(self) -> bool:
         """Whether the broker is spoken to over TLS."""
         return self.mqtt_url.get_secret_value().startswith("mqtts:")
+
+    @property
+    def max_age_seconds(self) -> float:
+        """How old a reading may be; infinite without a limit."""
+        return self.max_age_days * 86_400 or math.inf
 
     @property
     def receive_maximum(self) -> int:

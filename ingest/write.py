@@ -1,6 +1,5 @@
 """The writer: connects, resolves, seals and stores batches, one after the other, in a thread of its own."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import structlog
 from psycopg import Connection
 
 from devices.registry import Registry
+from devices.store import Directory
 from ingest import store
 from ingest.batch import Batch, seal
 from ingest.failure import Failure, classify
@@ -19,7 +19,6 @@ from ingest.store import Outcome, Store
 from schemas.rejection import Reason
 
 log = structlog.get_logger()
-DAY_SECONDS = 86_400
 GATEWAYS_SECONDS = 5
 """How often registered gateways are read again: changes are to be seen within 10 s."""
 
@@ -48,7 +47,7 @@ class Writer:
         self._client_id = client_id
         self._unstored = unstored
         self._clock = clock
-        self._max_age_seconds = settings.max_age_days * DAY_SECONDS or math.inf
+        self._max_age_seconds = settings.max_age_seconds
         self._store: Store | None = None
         self._gateways_at = 0.0
 
@@ -57,7 +56,7 @@ class Writer:
         try:
             writer = self._connected()
             self._refresh(writer.conn)
-            targets = self._resolver(writer.conn, batch)
+            targets = self._resolver(Directory(writer.conn), batch)
             sealed = seal(batch, targets, self.registry, self._max_age_seconds)
             return writer.write(batch, sealed, self.registry)
         except psycopg.Error as error:
@@ -104,14 +103,14 @@ class Writer:
         storage = storage_of(conn)
         if storage == "timescale":
             conn.execute("SET timescaledb.enable_direct_compress_copy = on")
-        self._resolver.load(conn)
+        self._resolver.load(Directory(conn))
         log.info("database_connected", storage=storage, server=conn.info.server_version)
         return Store(conn, storage, self._client_id, self._unstored)
 
     def _refresh(self, conn: Connection[Any]) -> None:
         now = self._clock()
         if now - self._gateways_at > GATEWAYS_SECONDS:
-            self._resolver.load_gateways(conn)
+            self._resolver.load_gateways(Directory(conn))
             self._gateways_at = now
 
     def _failure(self, error: psycopg.Error) -> UnavailableError | RefusedError:

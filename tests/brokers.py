@@ -18,7 +18,9 @@ from iotcore import Broker
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 needs_mosquitto = [
     pytest.mark.mosquitto,
-    pytest.mark.skipif(not MOSQUITTO, reason="needs the mosquitto broker in PATH or /usr/sbin: apt install it"),
+    pytest.mark.skipif(
+        not MOSQUITTO, reason="needs the mosquitto broker in PATH or /usr/sbin: apt install it"
+    ),
 ]
 START_SECONDS = 10
 """A broker with a large persistence file takes a moment."""

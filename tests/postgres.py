@@ -35,7 +35,9 @@ def program_folders() -> list[Path]:
 def timescale_programs() -> Path | None:
     """The first folder whose server offers TimescaleDB."""
     for programs in program_folders():
-        shared = subprocess.run([programs / "pg_config", "--sharedir"], capture_output=True, text=True, check=False)
+        shared = subprocess.run(
+            [programs / "pg_config", "--sharedir"], capture_output=True, text=True, check=False
+        )
         if (Path(shared.stdout.strip()) / "extension" / "timescaledb.control").exists():
             return programs
     return None
@@ -54,10 +56,14 @@ class Postgres:
         if os.geteuid() == 0:
             user = pwd.getpwnam("nobody")
             os.chown(self._folder, user.pw_uid, user.pw_gid)
-        self._run("initdb", "-D", self._folder / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
+        self._run(
+            "initdb", "-D", self._folder / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"
+        )
         with (self._folder / "data" / "postgresql.conf").open("a") as conf:
-            conf.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
-                       "fsync = off\nmax_wal_size = 2GB\nshared_buffers = 256MB\nmax_connections = 50\n")
+            conf.write(
+                f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
+                "fsync = off\nmax_wal_size = 2GB\nshared_buffers = 256MB\nmax_connections = 50\n"
+            )
             if self._timescale:
                 conf.write("shared_preload_libraries = 'timescaledb'\ntimescaledb.telemetry_level = off\n")
         self.start()
@@ -98,15 +104,28 @@ class Postgres:
                 " WHERE name = 'timescaledb')"
             ).fetchone()
         assert row
-        return f"PostgreSQL {row[0].split()[0]}" + (f" with TimescaleDB {row[1]}" if row[1] and self._timescale else "")
+        return f"PostgreSQL {row[0].split()[0]}" + (
+            f" with TimescaleDB {row[1]}" if row[1] and self._timescale else ""
+        )
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         # pg_ctl hands our pipes to the server, which would keep them open: no pipes.
-        identity = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        identity = (
+            {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+            if os.geteuid() == 0
+            else {}
+        )
         log = self._folder.with_suffix(".run")
         with log.open("a") as stream:
-            done = subprocess.run([self._programs / program, *arguments], stdout=stream, stderr=stream, cwd="/",
-                                  check=False, stdin=subprocess.DEVNULL, **identity)
+            done = subprocess.run(
+                [self._programs / program, *arguments],
+                stdout=stream,
+                stderr=stream,
+                cwd="/",
+                check=False,
+                stdin=subprocess.DEVNULL,
+                **identity,
+            )
         if done.returncode:
             time.sleep(0)
             raise subprocess.CalledProcessError(done.returncode, program, log.read_text())

@@ -5,7 +5,6 @@ The publisher here speaks MQTT 5 on a plain socket, so that no client of ours is
 
 import asyncio
 import contextlib
-import gc
 import socket
 import struct
 import subprocess
@@ -43,14 +42,17 @@ class Case:
     broker: Mosquitto | Iotcore
     port: int
 
-    def transport(self, port: int | None = None, patience: Patience = QUICK, **settings: object) -> Subscriber:
+    def transport(
+        self, port: int | None = None, patience: Patience = QUICK, **settings: object
+    ) -> Subscriber:
         url = f"mqtt://127.0.0.1:{port or self.port}"
         return self.make(
             Settings(mqtt_url=url, **settings), [FILTER], "test-0", clock=lambda: 12.5, patience=patience
         )
 
-    def publish(self, *payloads: bytes, topic: str = TOPIC, **properties: object) -> None:
-        publish(self.broker.port, [(topic, payload) for payload in payloads], **properties)
+    async def publish(self, *payloads: bytes, **properties: object) -> None:
+        messages = [(TOPIC, payload) for payload in payloads]
+        await asyncio.to_thread(publish, self.broker.port, messages, **properties)
 
 
 ON_MOSQUITTO = [
@@ -147,7 +149,11 @@ async def test_round_trip(case: Case) -> None:
     """A message arrives with its topic, bytes, flags, packet id, arrival time and connection."""
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(b"\x00\xff\xe6", b"", content_type="application/senml+json")
+        # iotcore's 3.1.1 side breaks down at a message with MQTT 5 properties
+        typed = case.make is CodecTransport or isinstance(case.broker, Mosquitto)
+        await case.publish(
+            b"\x00\xff\xe6", b"", **{"content_type": "application/senml+json"} if typed else {}
+        )
         first, second = await collect(transport, 2)
     assert first == Message(
         TOPIC, b"\x00\xff\xe6", 12.5, first.content_type, first.packet_id, duplicate=False, retain=False
@@ -161,7 +167,7 @@ async def test_limit(case: Case) -> None:
     """`receive` hands out no more than asked for, in arrival order."""
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(*[b"%d" % n for n in range(10)])
+        await case.publish(*[b"%d" % n for n in range(10)])
         messages = await collect(transport, 3)
         assert len(messages) == 3
         messages += await collect(transport, 7)
@@ -171,10 +177,10 @@ async def test_limit(case: Case) -> None:
 @on_mosquitto
 async def test_retained(case: Case) -> None:
     """Retained messages are not asked for in MQTT 5; in 3.1.1 they come, and say that they are retained."""
-    case.publish(b"old", retain=True)
+    await case.publish(b"old", retain=True)
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(b"new", retain=True)
+        await case.publish(b"new", retain=True)
         old = case.make is PahoTransport
         messages = await collect(transport, 2 if old else 1)
     assert [(m.payload, m.retain) for m in messages] == [(b"old", True)] * old + [(b"new", False)]
@@ -185,7 +191,7 @@ async def test_unacknowledged_comes_again(case: Case) -> None:
     """What was not acknowledged comes again after the connection is cut, marked DUP, on a new connection."""
     async with Proxy(case.port) as proxy, case.transport(proxy.port) as transport:
         await connected(transport)
-        case.publish(b"1", b"2")
+        await case.publish(b"1", b"2")
         first = await collect(transport, 2)
         await proxy.cut()
         again = await collect(transport, 2)
@@ -200,13 +206,13 @@ async def test_buffered_is_not_handed_out_twice(case: Case) -> None:
     """What waited to be handed out when the connection was cut comes from the new connection only."""
     async with Proxy(case.port) as proxy, case.transport(proxy.port) as transport:
         await connected(transport)
-        case.publish(b"1", b"2", b"3")
+        await case.publish(b"1", b"2", b"3")
         await collect(transport, 1)
         await until(lambda: len(transport._inbox._messages) == 2)
         await proxy.cut()
         again = await collect(transport, 3)
         transport.acknowledge(again)
-        case.publish(b"4")
+        await case.publish(b"4")
         last = await collect(transport, 1)
     assert payloads(again) == [b"1", b"2", b"3"]
     assert payloads(last) == [b"4"]
@@ -216,12 +222,12 @@ async def test_acknowledged_does_not_come_again(case: Case) -> None:
     """What was acknowledged before a clean end does not come again to the next process of this name."""
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(b"1", b"2", b"3")
+        await case.publish(b"1", b"2", b"3")
         messages = await collect(transport, 3)
         transport.acknowledge(messages[:2])
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(b"4")
+        await case.publish(b"4")
         assert payloads(await collect(transport, 2)) == [b"3", b"4"]
 
 
@@ -229,7 +235,7 @@ async def test_session_outlives_the_client(case: Case) -> None:
     """What is published while nobody is connected arrives at the next start, which is no lost session."""
     async with case.transport() as transport:
         await connected(transport)
-    case.publish(b"meanwhile")
+    await case.publish(b"meanwhile")
     async with case.transport() as transport:
         assert payloads(await collect(transport, 1)) == [b"meanwhile"]
         assert transport.sessions_lost == 0
@@ -240,10 +246,10 @@ async def test_session_outlives_the_broker(case: Case) -> None:
     """A Mosquitto that was stopped and started still has the session and what was not acknowledged."""
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(b"1", b"2")
+        await case.publish(b"1", b"2")
         messages = await collect(transport, 2)
         transport.acknowledge(messages[:1])
-        case.publish(b"3")  # its acknowledgement shows that the broker has read ours
+        await case.publish(b"3")  # its acknowledgement shows that the broker has read ours
         await collect(transport, 1)
         case.broker.stop()
         case.broker.start()
@@ -265,7 +271,7 @@ async def test_lost_session_is_counted(case: Case) -> None:
             await until(lambda: not transport.connected)
             case.broker.start()
             await connected(transport)
-            case.publish(b"new")
+            await case.publish(b"new")
             assert payloads(await collect(transport, 1)) == [b"new"]
         assert transport.sessions_lost == 1
     assert "session_lost" in [log["event"] for log in logs]
@@ -309,7 +315,7 @@ async def test_more_than_the_window(case: Case) -> None:
     """Messages that were in flight under a larger window all arrive when the session comes back."""
     async with case.transport(batch_readings=20_000) as transport:
         await connected(transport)
-        case.publish(*[b"%d" % n for n in range(500)])
+        await case.publish(*[b"%d" % n for n in range(500)])
         await collect(transport, 500)
     async with case.transport(batch_readings=1) as transport:
         assert transport._settings.receive_maximum == 100
@@ -341,7 +347,7 @@ async def test_broker_that_falls_silent(case: Case) -> None:
     patience = Patience(1, 2, 0.05, 0.2)
     async with Proxy(case.port) as proxy, case.transport(proxy.port, patience) as transport:
         await connected(transport)
-        case.publish(b"1")
+        await case.publish(b"1")
         await collect(transport, 1)
         proxy.hold()
         await until(lambda: not transport.connected)
@@ -366,7 +372,7 @@ async def test_acknowledgement_of_an_earlier_connection(case: Case) -> None:
     """A message of an earlier connection is not acknowledged on this one."""
     async with Proxy(case.port) as proxy, case.transport(proxy.port) as transport:
         await connected(transport)
-        case.publish(b"1", b"2")
+        await case.publish(b"1", b"2")
         old = await collect(transport, 2)
         await proxy.cut()
         new = await collect(transport, 2)
@@ -380,13 +386,13 @@ async def test_acknowledges_in_order(case: Case) -> None:
     """PUBACKs go out in the order given, over several calls."""
     async with Proxy(case.port) as proxy, case.transport(proxy.port) as transport:
         await connected(transport)
-        case.publish(*[b"%d" % n for n in range(50)])
+        await case.publish(*[b"%d" % n for n in range(50)])
         messages = await collect(transport, 50)
         for start in range(0, 50, 10):
             transport.acknowledge(messages[start : start + 10])
         await until(lambda: len(pubacks_of(proxy.sent[0])) == 50)
         assert pubacks_of(proxy.sent[0]) == [m.packet_id for m in messages]
-        case.publish(b"last")
+        await case.publish(b"last")
         assert payloads(await collect(transport, 1)) == [b"last"]
 
 
@@ -401,7 +407,7 @@ async def test_qos_0(case: Case) -> None:
             sock.sendall(mqtt5.PublishPacket(TOPIC, b"0").write())
             (message,) = await collect(transport, 1)
         transport.acknowledge([message])
-        case.publish(b"1")
+        await case.publish(b"1")
         (last,) = await collect(transport, 1)
         transport.acknowledge([last])
         await until(lambda: pubacks_of(proxy.sent[0]))
@@ -416,7 +422,7 @@ async def test_backpressure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None
     big = [bytes([n]) * 100_000 for n in range(200)]
     async with Proxy(case.port) as proxy, case.transport(proxy.port, patience) as transport:
         await connected(transport)
-        case.publish(*big)
+        await case.publish(*big)
         await until(lambda: transport._inbox.full)
         pings = sum(kind == PINGREQ for kind, _ in packets_of(proxy.sent[0]))
         await until(lambda: sum(kind == PINGREQ for kind, _ in packets_of(proxy.sent[0])) >= pings + 6)
@@ -436,10 +442,10 @@ async def test_stop_receiving(case: Case) -> None:
     """After `stop_receiving` nothing more is read, acknowledgements go out, and the session stays."""
     async with case.transport() as transport:
         await connected(transport)
-        case.publish(b"1", b"2")
+        await case.publish(b"1", b"2")
         messages = await collect(transport, 2)
         transport.stop_receiving()
-        case.publish(b"3")
+        await case.publish(b"3")
         assert await transport.receive(10) == []
         transport.acknowledge(messages)
     async with case.transport() as transport:
@@ -469,7 +475,7 @@ async def test_share_group(case: Case) -> None:
     async with one, two:
         await connected(one)
         await connected(two)
-        case.publish(*[b"%d" % n for n in range(20)])
+        await case.publish(*[b"%d" % n for n in range(20)])
         seen = payloads(await collect(one, 10) + await collect(two, 10))
     assert sorted(seen) == sorted(b"%d" % n for n in range(20))
 
@@ -496,7 +502,7 @@ async def test_two_of_one_name(case: Case) -> None:
     async with case.transport() as first:
         await connected(first)
         with capture_logs() as logs:
-            async with case.transport() as second:
+            async with case.transport():
                 await until(lambda: [log for log in logs if log["event"] == "broker_lost"])
     lost = next(log for log in logs if log["event"] == "broker_lost")
     assert "GANZHI_CLIENT_ID" in lost["advice"]
@@ -522,7 +528,6 @@ def certificates(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("make", [CodecTransport, PahoTransport])
 @pytest.mark.parametrize("broker", [pytest.param(None, marks=needs_mosquitto)])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_tls(make: type[Subscriber], broker: None, certificates: Path) -> None:
     """TLS connects under the certificate's own name and CA; another name or CA is refused."""
     port = free_port()
@@ -531,7 +536,11 @@ async def test_tls(make: type[Subscriber], broker: None, certificates: Path) -> 
         for option, name in (("cafile", "ca.crt"), ("certfile", "server.crt"), ("keyfile", "server.key"))
     )
     with Mosquitto(config, port, certificates):
-        for host, ca, good in (("localhost", "ca", True), ("127.0.0.1", "ca", False), ("localhost", "other", False)):
+        for host, ca, good in (
+            ("localhost", "ca", True),
+            ("127.0.0.1", "ca", False),
+            ("localhost", "other", False),
+        ):
             settings = Settings(mqtt_url=f"mqtts://{host}:{port}", mqtt_ca=certificates / f"{ca}.crt")
             with capture_logs() as logs:
                 async with make(settings, [FILTER], "test-0", patience=QUICK) as transport:
@@ -540,7 +549,6 @@ async def test_tls(make: type[Subscriber], broker: None, certificates: Path) -> 
                     assert good or "certificate verify failed" in logs[0]["reason"].lower()
                     if good:
                         await connected(transport)
-    gc.collect()  # paho leaves the socket of a failed handshake to the collector, which warns here
 
 
 @contextlib.asynccontextmanager

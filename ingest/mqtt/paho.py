@@ -10,6 +10,7 @@ aiomqtt hides what is needed here, so paho's client inside it is used: assumes a
 import asyncio
 import contextlib
 import math
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,17 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber, tls_context
 from schemas.message import Message
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes when the handshake fails; paho leaves it open, one more with every try."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 class PahoTransport(Subscriber):
@@ -35,15 +47,9 @@ class PahoTransport(Subscriber):
         self._client = client = self._new_client()  # messages come in one read with CONNACK
         self._leaving = False
         try:
-            async with client:
-                self._greeted(session_present=self._session_present)
-                try:
-                    await self._subscribe(lambda filters: _subscribe(client, filters), client._disconnected)
-                    await asyncio.wait([client._disconnected])
-                except asyncio.CancelledError:
-                    await self._say_goodbye(client)
-                    raise
-                raise BrokerLostError(str(client._disconnected.exception()), CLOSED_ADVICE)
+            await _enter(client)
+            self._greeted(session_present=self._session_present)
+            await self._stay(client)
         except MqttConnectError as error:
             raise _refused(error) from None
         except aiomqtt.MqttError as error:
@@ -54,8 +60,17 @@ class PahoTransport(Subscriber):
             self._end_pause()
             client._client._sock_close()  # aiomqtt leaves it open when no CONNACK came
 
+    async def _stay(self, client: aiomqtt.Client) -> None:
+        try:
+            await self._subscribe(lambda filters: _subscribe(client, filters), client._disconnected)
+            await asyncio.wait([client._disconnected])
+        except asyncio.CancelledError:
+            await self._say_goodbye(client)
+            raise
+        raise BrokerLostError(str(client._disconnected.exception()), CLOSED_ADVICE)
+
     async def _say_goodbye(self, client: aiomqtt.Client) -> None:
-        """Wait until the broker has read our acknowledgements: it answers a ping sent behind them.
+        """Disconnect once the broker has read our acknowledgements: it answers a ping sent behind them.
 
         paho closes with unread bytes, which resets TCP and takes along what the broker has not read.
         """
@@ -64,12 +79,15 @@ class PahoTransport(Subscriber):
         client._client._send_pingreq()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience.goodbye_seconds):
-                while client._client._ping_t and not client._disconnected.done():
+                while client._client._ping_t and not client._disconnected.done():  # noqa: ASYNC110  paho tells nobody
                     await asyncio.sleep(0.01)
+        await client.__aexit__(None, None, None)
 
     def _new_client(self) -> aiomqtt.Client:
         host, port = self._settings.mqtt_host_port()
         user, password = self._settings.mqtt_credentials()
+        if tls := tls_context(self._settings):
+            tls.sslsocket_class = _TlsSocket
         client = aiomqtt.Client(
             host,
             port,
@@ -80,8 +98,9 @@ class PahoTransport(Subscriber):
             clean_session=False,
             keepalive=self._patience.keep_alive_seconds,
             timeout=self._patience.answer_seconds,
-            tls_context=tls_context(self._settings),
+            tls_context=tls,
         )
+        client._disconnected.add_done_callback(asyncio.Future.exception)  # nobody may read it when we leave
         client._client.manual_ack_set(on=True)
         client._client.on_message = self._arrived  # aiomqtt's Message has no DUP, and its queue a limit
         client._client.on_connect = self._connack_of(client)
@@ -142,6 +161,18 @@ class PahoTransport(Subscriber):
         if paused:
             paused.cancel()
         return paused is not None
+
+
+async def _enter(client: aiomqtt.Client) -> None:
+    """Connect and await CONNACK; when cancelled, wait for aiomqtt's thread, or its socket would stay open."""
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        client.timeout = 0  # for CONNACK
+        await asyncio.wait([entering])
+        entering.exception()
+        raise
 
 
 async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> Iterable[int]:

@@ -25,12 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest import copy, migrate, store
-from tests.bench.publish import packs, publish
+from tests.bench.publish import packs, publish, readings
 from tests.brokers import Mosquitto, free_port
 from tests.postgres import Postgres, program_folders, timescale_programs
 
 TERMINALS = 100_000
 BATCH = 20_000
+LOOK_SECONDS = 0.25
+"""A scrape costs the worker 3 ms."""
 
 
 class Worker:
@@ -39,7 +41,9 @@ class Worker:
     def __init__(self, environment: dict[str, str], port: int) -> None:
         self._metrics = f"http://127.0.0.1:{port}/metrics"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ingest.cli", "ingest"], env=os.environ | environment, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "ingest.cli", "ingest"],
+            env=os.environ | environment,
+            stderr=subprocess.DEVNULL,
         )
         self.wait(lambda m: m.get("ganzhi_broker_connected") == 1)
 
@@ -58,7 +62,7 @@ class Worker:
         while not done(self.metrics()):
             if self._process.poll() is not None:
                 raise SystemExit(f"the worker ended with {self._process.returncode}")
-            time.sleep(0.05)
+            time.sleep(LOOK_SECONDS)
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
@@ -72,17 +76,13 @@ class Worker:
         self._process.wait(40)
 
 
-def ceiling(url: str, readings: int) -> float:
+def ceiling(url: str, count: int) -> float:
     """Rows a second of binary COPY alone, made beforehand, in transactions of a batch."""
-    now = time.time()
-    batches = []
-    for begin in range(0, readings, BATCH):
-        rows = copy.reading_rows(BATCH)
-        number = np.arange(begin, begin + BATCH)
-        rows["observed_at"] = np.rint((now - 60 + number // 100 * 0.001 - copy.POSTGRES_EPOCH) * 1e6)
-        rows["terminal_id"], rows["metric_id"], rows["cell_id"] = number % TERMINALS + 1, 1, 1
-        rows["value"] = np.round(20 + (number // 100 * 7 + number % 100) % 100 / 10, 1)
-        batches.append(copy.copy_bytes(rows))
+    terminals, values, times = (np.array(column) for column in readings(count, TERMINALS, time.time() - 120))
+    rows = copy.reading_rows(count)
+    rows["observed_at"] = np.rint((times - copy.POSTGRES_EPOCH) * 1e6)
+    rows["terminal_id"], rows["metric_id"], rows["cell_id"], rows["value"] = terminals + 1, 1, 1, values
+    batches = [copy.copy_bytes(rows[begin : begin + BATCH]) for begin in range(0, count, BATCH)]
     with store.connect(url) as conn:
         if migrate.storage_of(conn) == "timescale":
             conn.execute("SET timescaledb.enable_direct_compress_copy = on")
@@ -92,20 +92,20 @@ def ceiling(url: str, readings: int) -> float:
                 stream.write(data)
         seconds = time.perf_counter() - begun
         conn.execute("TRUNCATE reading")
-    return len(batches) * BATCH / seconds
+    return count / seconds
 
 
-def case(port: int, url: str, version: str, readings: int, messages: int) -> tuple[float, float]:
+def case(port: int, url: str, version: str, size: int, messages: int) -> tuple[float, float]:
     """Messages a second committed, and microseconds of the worker's CPU a message."""
     http = free_port()
     environment = {"GANZHI_MQTT_URL": f"mqtt://127.0.0.1:{port}", "GANZHI_DATABASE_URL": url,
                    "GANZHI_MQTT_VERSION": version, "GANZHI_HTTP_PORT": str(http)}  # fmt: skip
     worker = Worker(environment, http)
-    publish("127.0.0.1", port, list(packs(TERMINALS // 100, 100, TERMINALS, time.time() - 3600)))
+    publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
     worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= TERMINALS)
     worker.signal(signal.SIGSTOP)
-    publish("127.0.0.1", port, list(packs(messages, readings, TERMINALS, time.time() - 60)))
-    before = TERMINALS + messages * readings
+    publish("127.0.0.1", port, list(packs(size, readings(messages * size, TERMINALS, time.time() - 120))))
+    before = TERMINALS + messages * size
     cpu, begun = worker.cpu_seconds(), time.perf_counter()
     worker.signal(signal.SIGCONT)
     worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= before)
@@ -137,21 +137,32 @@ def main() -> None:
         broker = stack.enter_context(Mosquitto(None, free_port(), folder))
         table = Table(title=f"{storage} on {server_version}, Python {platform.python_version()}, "
                             f"{os.cpu_count()} cores shared by all; median of {arguments.runs}")  # fmt: skip
-        for column in ("case", "messages/s", "readings/s", "CPU us/message", "CPU us/reading", "of COPY ceiling"):
+        for column in (
+            "case",
+            "messages/s",
+            "readings/s",
+            "CPU us/message",
+            "CPU us/reading",
+            "of COPY ceiling",
+        ):
             table.add_column(column, justify="right" if table.columns else "left")
-        cases = [("MQTT 5, packs of 100", "5", 100, 20_000), ("MQTT 5, one reading", "5", 1, 300_000),
-                 ("MQTT 3.1.1, packs of 100", "3.1.1", 100, 5_000), ("MQTT 3.1.1, one reading", "3.1.1", 1, 30_000)]
-        for name, version, readings, messages in cases:
+        cases = [
+            ("MQTT 5, packs of 100", "5", 100, 20_000),
+            ("MQTT 5, one reading", "5", 1, 300_000),
+            ("MQTT 3.1.1, packs of 100", "3.1.1", 100, 5_000),
+            ("MQTT 3.1.1, one reading", "3.1.1", 1, 30_000),
+        ]
+        for name, version, size, messages in cases:
             if arguments.only and arguments.only not in name:
                 continue
             n = int(messages * arguments.scale)
             runs, ceilings = [], []
             for _ in range(arguments.runs):
                 ceilings.append(ceiling(url, 2_000_000))
-                runs.append(case(broker.port, url, version, readings, n))
+                runs.append(case(broker.port, url, version, size, n))
             rate, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
-            ratio = statistics.median(r[0] * readings / c for r, c in zip(runs, ceilings, strict=True))
-            table.add_row(name, f"{rate:,.0f}", f"{rate * readings:,.0f}", f"{cpu:.1f}", f"{cpu / readings:.2f}",
+            ratio = statistics.median(r[0] * size / c for r, c in zip(runs, ceilings, strict=True))
+            table.add_row(name, f"{rate:,.0f}", f"{rate * size:,.0f}", f"{cpu:.1f}", f"{cpu / size:.2f}",
                           f"{ratio:.2f} of {statistics.median(ceilings):,.0f}")  # fmt: skip
         Console(width=140).print(table)
 

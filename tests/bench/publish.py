@@ -5,25 +5,39 @@ import socket
 from collections.abc import Iterator
 
 import mqtt5
+import numpy as np
 
 WINDOW = 2_000
 
 
-def packs(count: int, readings: int, terminals: int, begin: float) -> Iterator[tuple[str, bytes]]:
-    """Topics and SenML packs of one metric, round robin over the terminals, times ascending."""
-    for i in range(count):
-        records = [
-            {"n": f"imei:8688{(i * readings + j) % terminals:011d}/temperature", "u": "Cel",
-             "v": round(20 + (i * 7 + j) % 100 / 10, 1), "t": round(begin + i * 0.001, 3)}
-            for j in range(readings)
-        ]  # fmt: skip
-        yield f"ganzhi/v1/370102/gw{i % 100}/telemetry", json.dumps(records).encode()
+def readings(count: int, terminals: int, begin: float) -> tuple[list[int], list[float], list[float]]:
+    """Terminals in random order, every one once a round; normal values with 2 decimals; times of one minute.
+
+    What the broker, the worker and the raw COPY are given alike: an orderly sequence would compress twice as fast.
+    """
+    random = np.random.default_rng(1)
+    rounds = [random.permutation(terminals) for _ in range(0, count, terminals)]
+    values = np.round(random.normal(20, 5, count), 2)
+    times = np.round(begin + random.uniform(0, 60, count), 3)
+    return np.concatenate(rounds)[:count].tolist(), values.tolist(), times.tolist()
+
+
+def packs(size: int, columns: tuple[list[int], list[float], list[float]]) -> Iterator[tuple[str, bytes]]:
+    """Topics and SenML packs of `size` readings of one metric, full names as a gateway for many terminals sends."""
+    records = [
+        {"n": f"imei:8688{terminal:011d}/temperature", "u": "Cel", "v": value, "t": time}
+        for terminal, value, time in zip(*columns, strict=True)
+    ]
+    for n, begin in enumerate(range(0, len(records), size)):
+        yield f"ganzhi/v1/370102/gw{n % 100}/telemetry", json.dumps(records[begin : begin + size]).encode()
 
 
 def publish(host: str, port: int, messages: list[tuple[str, bytes]]) -> None:
     """Publish at QoS 1 and wait until the broker has acknowledged every one with success."""
     with socket.create_connection((host, port)) as sock:
-        sock.sendall(mqtt5.ConnectPacket(client_id="bench-publisher", clean_start=True, keep_alive=600).write())
+        sock.sendall(
+            mqtt5.ConnectPacket(client_id="bench-publisher", clean_start=True, keep_alive=600).write()
+        )
         sock.recv(1024)
         acknowledgements = _Acknowledgements(sock)
         for sent, (topic, payload) in enumerate(messages):

@@ -1,0 +1,115 @@
+"""`ganzhi rejections`: what was refused, shown, and run again after a fix.
+
+A replay takes the refused readings of a message and nothing else, past the ledger; what lands, and the
+mark that it did, are one transaction, so that it happens once. It is no sign of life of its terminals.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from devices.registry import Registry
+from devices.store import Directory
+from ingest.batch import Batch, Sealed, seal
+from ingest.decode import Decode
+from ingest.migrate import storage_of
+from ingest.resolve import Resolver
+from ingest.settings import OnUnknownGateway, Settings
+from ingest.store import Store
+from schemas.message import Message
+from schemas.reading import Part
+from schemas.rejection import Refusal
+from schemas.routes import Routes
+from schemas.sql import queries
+
+SQL = queries("rejections.sql")
+CHUNK = 500
+"""Rejections in one transaction."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay came to; `readings` were stored, `events` too, `refused` rejections stay open."""
+
+    rejections: int = 0
+    resolved: int = 0
+    refused: int = 0
+    readings: int = 0
+    events: int = 0
+
+
+class Quarantine:
+    """Open rejections, replayed over one connection that nothing else uses."""
+
+    def __init__(self, conn: Connection[Any], settings: Settings) -> None:
+        self._conn = conn
+        self._registry = Registry()
+        self._resolver = Resolver(self._registry, settings.unknown_terminals, settings.unknown_metrics)
+        self._resolver.load(Directory(conn))
+        self._decode = Decode(Routes.default(), settings.max_payload_bytes, self._registry,
+                              only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT)  # fmt: skip
+        self._store = Store(conn, storage_of(conn), f"{settings.client_id}-replay", lambda _: False)
+        self._max_age_seconds = settings.max_age_seconds
+
+    def replay(self, *, reason: str | None, division: int | None, dry_run: bool) -> Iterator[Replayed]:
+        """Replay open rejections, oldest first, a transaction for each chunk; yields the sums after each."""
+        done, after = Replayed(), 0
+        while True:
+            with self._conn.transaction(force_rollback=dry_run):
+                chosen = {"after": after, "reason": reason, "division": division, "limit": CHUNK}
+                rows = self._conn.execute(SQL["open"], chosen).fetchall()
+                if not rows:
+                    return
+                after = rows[-1][0]
+                self._replay_chunk(rows, done)
+            yield done
+
+    def _replay_chunk(self, rows: list[Any], done: Replayed) -> None:
+        batch = Batch()
+        for _, received_at, topic, content_type, payload, detail in rows:
+            message = Message(topic, payload, received_at, content_type)
+            way, parts = self._decode(message)
+            refused = {entry["index"] for entry in detail}
+            batch.add(
+                message, way.place, parts if None in refused else [_only(part, refused) for part in parts]
+            )
+        targets = self._resolver(Directory(self._conn), batch)
+        sealed = seal(batch, targets, self._registry, self._max_age_seconds)
+        self._store.write_again(sealed)
+        done.readings += len(sealed.rows)
+        done.events += len(sealed.events)
+        _mark(self._conn, batch, sealed, [row[0] for row in rows], done)
+
+
+def _mark(conn: Connection[Any], batch: Batch, sealed: Sealed, ids: list[int], done: Replayed) -> None:
+    still: dict[int, list[Refusal]] = {}
+    for part, refusals in sealed.refusals.items():
+        still.setdefault(batch.message_of[part], []).extend(refusals)
+    for number, refusals in still.items():
+        detail = [asdict(refusal) for refusal in refusals]
+        rejected = sum(refusal.index is not None for refusal in refusals)
+        conn.execute(SQL["keep"], [refusals[0].reason, rejected, Jsonb(detail), ids[number]])
+    resolved = [id_ for number, id_ in enumerate(ids) if number not in still]
+    conn.execute(SQL["resolve"], [resolved])
+    done.rejections += len(ids)
+    done.resolved += len(resolved)
+    done.refused += len(still)
+
+
+def _only(part: Part, indexes: set[int]) -> Part:
+    """The readings, events and refusals of a part that were refused before."""
+    chosen = [i for i, index in enumerate(part.indexes) if index in indexes]
+    return Part(
+        [part.names[i] for i in chosen],
+        [part.units[i] for i in chosen],
+        [part.values[i] for i in chosen],
+        [part.times[i] for i in chosen],
+        [part.indexes[i] for i in chosen],
+        [event for event in part.events if event.index in indexes],
+        [refusal for refusal in part.refusals if refusal.index is None or refusal.index in indexes],
+        part.identity,
+        part.absolute,
+    )

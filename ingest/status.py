@@ -1,0 +1,243 @@
+"""`ganzhi status`: is it well, what is stuck, since when? From the workers' metrics and the database."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ingest import scrape, store
+from ingest.migrate import SchemaError, storage_of
+from ingest.scrape import Answer, Values
+from ingest.settings import Settings
+from ingest.terminal import FAILED, OUT_OF_REACH
+from schemas.sql import queries
+
+SQL = queries("status.sql")
+BETWEEN_SECONDS = 2.0
+STUCK_SECONDS = 60.0
+"""As the alert GanzhiAcknowledgementsStuck; a batch normally commits within a second."""
+ACCOUNTS = ("received", "committed", "duplicate", "rejected")
+HEADINGS = ("工作进程 worker", "代理 broker", "数据库 database", "在途 in flight", "最早 oldest",
+            "消息/秒 messages/s", "读数/秒 readings/s", "账目 books")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker between two scrapes, `seconds` apart; `fault` when the second one failed."""
+
+    number: int
+    before: Values
+    now: Values
+    seconds: float
+    fault: str = ""
+
+    def value(self, name: str) -> float:
+        """A sample of the second scrape, 0 where there is none."""
+        return self.now.get(name, 0.0)
+
+    def rate(self, name: str) -> float:
+        """Growth of a counter per second; 0 for one that began anew."""
+        return max(0.0, self.value(name) - self.before.get(name, 0.0)) / self.seconds
+
+    def astray(self, kind: str) -> int:
+        """How many `messages` or `readings` the books miss (more than 0) or have too many."""
+        received, *accounts = (self.value(f"ganzhi_{kind}_{account}_total") for account in ACCOUNTS)
+        return round(received - sum(accounts) - self.value(f"ganzhi_{kind}_in_flight"))
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What the database says, or in `fault` why it says nothing; times in Unix seconds."""
+
+    fault: str = ""
+    reached: bool = True
+    storage: str = ""
+    committed_at: float | None = None
+    heard_at: float | None = None
+    ledger_bytes: int = 0
+    total_bytes: int = 0
+    rejections: list[tuple[str, int, float]] = field(default_factory=list)
+    """Reason, open rows of the last hour, arrival of the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All of it at one moment, and what is wrong, the worst first; nothing wrong is OK."""
+
+    workers: list[Worker]
+    database: Database
+    at: float
+    troubles: list[str]
+
+    @property
+    def exit_code(self) -> int:
+        """0 OK, 1 not OK, 3 when neither a worker nor the database answers."""
+        if not self.database.reached and not any(w.now for w in self.workers):
+            return OUT_OF_REACH
+        return FAILED if self.troubles else 0
+
+
+def watch(settings: Settings) -> Iterator[State]:
+    """The state now, and again every `BETWEEN_SECONDS`, for as long as somebody asks."""
+    before, asked = scrape.workers(settings), time.monotonic()
+    while True:
+        time.sleep(BETWEEN_SECONDS)
+        now, then, asked = scrape.workers(settings), asked, time.monotonic()
+        known = {answer.worker: answer.values for answer in before}
+        workers = [_worker(answer, known, asked - then) for answer in now]
+        database = ask_database(settings)
+        at = time.time()
+        yield State(workers, database, at, troubles(workers, database, at, settings))
+        before = now
+
+
+def _worker(answer: Answer, before: dict[int, Values], seconds: float) -> Worker:
+    return Worker(
+        answer.worker, before.get(answer.worker) or answer.values, answer.values, seconds, answer.fault
+    )
+
+
+def ask_database(settings: Settings) -> Database:
+    """The database's part. Faults are values: one that is away is what this command is there to say."""
+    try:
+        with store.connect(settings.database_url.get_secret_value(), application="ganzhi status") as conn:
+            storage = storage_of(conn)
+            row: Any = conn.execute(SQL["state"]).fetchone()
+            committed_at, heard_at, ledger_bytes, total_bytes = row
+            rejections = [(r, n, at.timestamp()) for r, n, at in conn.execute(SQL["rejections"])]
+    except psycopg.OperationalError as error:
+        return Database(" ".join(str(error).split()), reached=False)
+    except (psycopg.Error, SchemaError) as error:
+        return Database(" ".join(str(error).split()))
+    return Database("", True, storage, _seconds(committed_at), _seconds(heard_at), ledger_bytes, total_bytes,
+                    rejections)  # fmt: skip
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
+
+
+def troubles(workers: list[Worker], database: Database, at: float, settings: Settings) -> list[str]:
+    """What is wrong, one line each, with since when where that is known."""
+    found = []
+    if database.fault:
+        found.append(f"数据库 database: {database.fault}")
+    if not workers:
+        found.append(_nobody(settings, database, at))
+    for worker in workers:
+        found += [f"工作进程 worker {worker.number}: {trouble}" for trouble in _stuck(worker, at)]
+    return found
+
+
+def _nobody(settings: Settings, database: Database, at: float) -> str:
+    if not settings.http_port:
+        return "GANZHI_HTTP_PORT is 0, so nobody knows where the workers answer: set it"
+    last = f"; the last commit was {_ago(database.committed_at, at)}" if database.reached else ""
+    return f"no worker answers at {settings.http_host}:{settings.http_port}{last}: start ganzhi ingest"
+
+
+def _stuck(worker: Worker, at: float) -> Iterator[str]:
+    if worker.fault:
+        yield worker.fault
+        return
+    committed_at = worker.value("ganzhi_last_commit_timestamp_seconds")
+    last = f"its last commit was {_ago(committed_at or None, at)}"
+    oldest_seconds = worker.value("ganzhi_oldest_unacknowledged_seconds")
+    if not worker.value("ganzhi_broker_connected"):
+        yield f"代理 broker not connected, {last}"
+    if not worker.value("ganzhi_database_up"):
+        yield f"数据库 database down, {last}"
+    if oldest_seconds > STUCK_SECONDS:
+        yield f"messages are not acknowledged since {_ago(at - oldest_seconds, at)}"
+    elif committed_at and _waits(worker) and at - committed_at > STUCK_SECONDS:
+        yield f"messages arrive and nothing is committed since {_ago(committed_at, at)}"
+    for kind in ("messages", "readings"):
+        if astray := worker.astray(kind):
+            yield f"账目 the books of {kind} are off by {astray:,}"
+
+
+def _waits(worker: Worker) -> bool:
+    """Whether messages were in hand at both scrapes, and no batch was committed between them."""
+    name = "ganzhi_last_commit_timestamp_seconds"
+    in_hand = worker.before.get("ganzhi_messages_in_flight", 0.0) and worker.value(
+        "ganzhi_messages_in_flight"
+    )
+    return bool(in_hand) and worker.before.get(name) == worker.value(name)
+
+
+def _ago(moment: float | None, at: float) -> str:
+    """A moment in local time, and how long ago it was at `at`; Unix seconds."""
+    if moment is None:
+        return "never"
+    seconds = max(0, round(at - moment))
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    size, unit = next(((size, unit) for size, unit in units if seconds >= size), (1, "s"))
+    local = datetime.fromtimestamp(moment).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} ({seconds // size} {unit} ago)"
+
+
+def screen(state: State) -> Group:
+    """One screen: the verdict first, then workers, totals, and the database."""
+    verdict = Text(
+        "NOT OK 异常" if state.troubles else "OK 正常", "bold red" if state.troubles else "bold green"
+    )
+    lines = [Text(f"  {trouble}", "red") for trouble in state.troubles]
+    tables = [_workers_table(state.workers), _totals_table(state.workers)] if state.workers else []
+    return Group(verdict, *lines, *tables, *_database_lines(state.database, state.at))
+
+
+def _workers_table(workers: list[Worker]) -> Table:
+    table = Table(*HEADINGS)
+    for worker in workers:
+        if worker.fault:
+            table.add_row(str(worker.number), Text(worker.fault, "red"))
+            continue
+        table.add_row(
+            str(worker.number),
+            _sign(worker.value("ganzhi_broker_connected")),
+            _sign(worker.value("ganzhi_database_up")),
+            f"{worker.value('ganzhi_messages_in_flight'):,.0f}",
+            f"{worker.value('ganzhi_oldest_unacknowledged_seconds'):.1f} s",
+            f"{worker.rate('ganzhi_messages_received_total'):,.1f}",
+            f"{worker.rate('ganzhi_readings_received_total'):,.1f}",
+            _books(worker),
+        )
+    return table
+
+
+def _sign(value: float) -> Text:
+    return Text("up", "green") if value else Text("down", "bold red")
+
+
+def _books(worker: Worker) -> Text:
+    off = [f"{kind} {n:+,}" for kind in ("messages", "readings") if (n := worker.astray(kind))]
+    return Text(", ".join(off), "bold red") if off else Text("平 balanced", "green")
+
+
+def _totals_table(workers: list[Worker]) -> Table:
+    table = Table(
+        "累计 totals", "收到 received", "入库 committed", "重复 duplicate", "拒收 rejected", "在途 in flight"
+    )
+    for kind, heading in (("messages", "消息 messages"), ("readings", "读数 readings")):
+        names = [*(f"ganzhi_{kind}_{account}_total" for account in ACCOUNTS), f"ganzhi_{kind}_in_flight"]
+        table.add_row(heading, *(f"{sum(w.value(name) for w in workers):,.0f}" for name in names))
+    return table
+
+
+def _database_lines(database: Database, at: float) -> Iterator[Text]:
+    if database.fault:
+        return
+    yield Text(f"数据库 database: storage {database.storage}, {database.total_bytes / 1e6:,.0f} MB, "
+               f"ledger {database.ledger_bytes / 1e6:,.0f} MB")  # fmt: skip
+    yield Text(f"最近提交 last commit {_ago(database.committed_at, at)}, "
+               f"最近上报 last heard {_ago(database.heard_at, at)}")  # fmt: skip
+    if not database.rejections:
+        yield Text("拒收 rejections: none open from the last hour")
+    for reason, count, newest in database.rejections:
+        yield Text(f"拒收 rejections: {count:,} {reason}, the newest {_ago(newest, at)}", "yellow")

@@ -1,0 +1,70 @@
+"""What every command shares: output, the `--config` option, exit codes, logs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 broker or database out of reach.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import psycopg
+import structlog
+import typer
+from rich.console import Console
+
+from ingest.settings import SettingsError
+
+FAILED, USAGE, OUT_OF_REACH = 1, 2, 3
+
+err = Console(stderr=True)
+out = Console()
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with settings; GANZHI_... variables win.")
+]
+
+
+class CommandError(Exception):
+    """A command can't do what it was asked; the text says why and what to do. Exit code 1."""
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn what can go wrong into one clear line and an exit code."""
+    from ingest.embedded import CannotStart
+    from ingest.migrate import SchemaError
+
+    try:
+        yield
+    except SettingsError as error:
+        fail(USAGE, str(error))
+    except (psycopg.OperationalError, CannotStart, ConnectionError) as error:
+        fail(OUT_OF_REACH, str(error).strip())
+    except (CommandError, SchemaError, psycopg.Error) as error:
+        fail(FAILED, str(error).strip())
+
+
+def fail(code: int, text: str) -> NoReturn:
+    """Say what is wrong, and end with this exit code."""
+    err.print("[bold red]ganzhi:[/]", end=" ")
+    err.print(text, highlight=False, markup=False)
+    raise typer.Exit(code)
+
+
+def configure_logs() -> None:
+    """Structured logs on standard error: for people on a terminal, JSON otherwise."""
+    render: Any = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,40 @@
+-- What `ganzhi check` asks the server. Reads only.
+
+-- name: server
+SELECT current_setting('server_version'),
+       current_setting('fsync') = 'on',
+       current_setting('synchronous_commit'),
+       pg_size_bytes(current_setting('max_wal_size')),
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+       pg_database_size(current_database())
+
+-- name: clock
+SELECT extract(epoch FROM clock_timestamp())::float8
+
+-- name: long_transactions
+-- Whoever keeps a transaction open keeps its locks, and keeps vacuum from cleaning the ledger.
+SELECT count(*), coalesce(extract(epoch FROM now() - min(xact_start)), 0)::float8
+FROM pg_stat_activity
+WHERE datname = current_database() AND state LIKE 'idle in transaction%%'
+  AND xact_start < now() - make_interval(secs => %s)
+
+-- name: may_write
+SELECT has_table_privilege('reading', 'INSERT') AND has_table_privilege('ledger', 'INSERT')
+   AND has_table_privilege('rejection', 'INSERT')
+
+-- name: timescale_version
+SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'
+
+-- name: against_direct_compress
+-- Either of them turns direct compress off, silently; so does a table without columnstore.
+SELECT 'unique index ' || indexrelid::regclass FROM pg_index WHERE indrelid = 'reading'::regclass AND indisunique
+UNION ALL
+SELECT 'trigger ' || tgname FROM pg_trigger
+WHERE tgrelid = 'reading'::regclass AND NOT tgisinternal AND tgname !~ '^(ts|_timescaledb)_'
+UNION ALL
+SELECT 'no columnstore' WHERE NOT EXISTS (
+    SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = 'reading' AND compression_enabled)
+
+-- name: ledger
+SELECT pg_total_relation_size('ledger') + pg_total_relation_size('ledger_timeless')

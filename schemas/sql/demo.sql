@@ -1,0 +1,10 @@
+-- What `ganzhi demo` asks its database.
+
+-- name: readings
+SELECT count(*) FROM reading
+
+-- name: database_exists
+SELECT 1 FROM pg_database WHERE datname = 'ganzhi'
+
+-- name: create_database
+CREATE DATABASE ganzhi
