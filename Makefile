@@ -26,7 +26,7 @@ tools:
 	@deploy/test-tools.sh
 
 docs: .venv/installed
-	$(BIN)/python -m ingest.reference
+	$(BIN)/python -m tests.reference
 	$(BIN)/python grafana/dashboards.py
 
 # The lock files carry hashes and no addresses.

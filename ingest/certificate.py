@@ -10,11 +10,10 @@ from ingest.mqtt.transport import tls_context
 from ingest.settings import Settings
 
 
-def of_broker(settings: Settings, timeout_seconds: float) -> datetime | None:
-    """End of the broker's certificate; None without TLS. Raises OSError, also when it is not trusted."""
+def of_broker(settings: Settings, timeout_seconds: float) -> datetime:
+    """End of the broker's certificate, over `mqtts`. Raises OSError, also when it is not trusted."""
     context = tls_context(settings)
-    if context is None:
-        return None
+    assert context
     host, port = settings.mqtt_host_port()
     with (
         socket.create_connection((host, port), timeout_seconds) as plain,

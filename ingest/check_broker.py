@@ -39,8 +39,8 @@ def run(settings: Settings) -> Iterator[Finding]:
     """Everything about the broker; what needs a connection is left out without one."""
     host, port = settings.mqtt_host_port()
     topic = TOPIC + secrets.token_hex(6)
-    yield from _certificates(settings)
     try:
+        yield from _certificates(settings)
         with Probe(settings, _name(settings, "check"), expiry_seconds=_session_seconds(settings)) as probe:
             trip = _round_trip(probe, topic)
             version = _version(probe)
@@ -50,7 +50,9 @@ def run(settings: Settings) -> Iterator[Finding]:
             yield trip
             yield warn("broker's queue", "not tried, for the same reason", trip.advice)
         else:
-            yield ok("round trip", f"acknowledged in {trip * 1000:.1f} ms, and it comes back")
+            yield ok(
+                "round trip", f"what is published comes back; the broker answers in {trip * 1000:.1f} ms"
+            )
             yield from _limits(settings, topic, max(QUIET_SECONDS, 5 * trip))
     except UnreachableError as error:
         yield fail("broker", f"{host}:{port}: {error}", error.advice, out_of_reach=True)
@@ -67,22 +69,27 @@ def _session_seconds(settings: Settings) -> int:
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
-    """When they end. One that can't be read or trusted also ends the connection, whose finding says why."""
-    try:
-        ends = {"broker's certificate": certificate.of_broker(settings, ANSWER_SECONDS)}
-    except OSError:
-        ends = {}
-    if settings.mqtt_tls and settings.mqtt_cert:
+    """When they end, ours and the broker's. Raises `UnreachableError` when there is no TLS with the broker."""
+    if not settings.mqtt_tls:
+        return
+    if settings.mqtt_cert:
         try:
-            ends["our certificate"] = certificate.of_file(settings.mqtt_cert)
+            yield _certificate("our certificate", certificate.of_file(settings.mqtt_cert))
         except OSError as error:
             yield fail("our certificate", f"{settings.mqtt_cert}: {error}", "check GANZHI_MQTT_CERT")
-    for name, end in ends.items():
-        if end is not None:
-            yield _certificate(name, end, (end - datetime.now(UTC)).total_seconds() / 86_400)
+    try:
+        end = certificate.of_broker(settings, ANSWER_SECONDS)
+    except OSError as error:
+        raise UnreachableError(
+            str(error) or type(error).__name__,
+            "check that the broker runs and speaks TLS at this port, the host name and dates of its certificate, "
+            "GANZHI_MQTT_CA, and GANZHI_MQTT_CERT with GANZHI_MQTT_KEY",
+        ) from None
+    yield _certificate("broker's certificate", end)
 
 
-def _certificate(name: str, end: datetime, days: float) -> Finding:
+def _certificate(name: str, end: datetime) -> Finding:
+    days = (end - datetime.now(UTC)).total_seconds() / 86_400
     text = f"until {end:%Y-%m-%d}, {days:.0f} days"
     if days < 0:
         return fail(name, text, "renew it: it has expired")
@@ -128,17 +135,18 @@ def _sharing(*, available: bool) -> Finding:
 
 
 def _round_trip(probe: Probe, topic: str) -> float | Finding:
-    """Seconds until a message is acknowledged, once it has come back; or why there are none.
+    """Seconds in which the broker answers, once a message has come back; or why none does.
 
-    Not until it arrives: behind the acknowledgement it waits up to 40 ms for ours of TCP.
+    Timed at SUBSCRIBE: what is published comes with its acknowledgement, and the second packet of the two
+    waits for TCP's own, up to 40 ms.
     """
+    begun = time.perf_counter()
     answers = probe.subscribe(topic)
+    seconds = time.perf_counter() - begun
     if not answers or answers[0].is_failure:
         said = answers[0] if answers else "no answer"
         return warn("round trip", f"subscribing to {TOPIC}+ is refused: {said}", ALLOW)
-    begun = time.perf_counter()
     answer = probe.publish(topic, b"ganzhi check")
-    seconds = time.perf_counter() - begun
     if answer is None or answer.is_failure:
         return warn("round trip", f"publishing to {TOPIC}+ is refused: {answer or 'no answer'}", ALLOW)
     if probe.received(topic, ECHO_SECONDS) is None:

@@ -1,7 +1,9 @@
 """The command `ganzhi`: what each command takes. The work is done elsewhere."""
 
 import asyncio
-from typing import Annotated, Any
+import os
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -9,6 +11,7 @@ from ingest import cli_data, cli_publish, cli_state
 from ingest.settings import load
 from ingest.terminal import Config, configure_logs, exit_codes, out
 
+T = TypeVar("T")
 app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.",
                   no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)  # fmt: skip
 
@@ -37,6 +40,10 @@ def ingest(
     worker: Annotated[
         int, typer.Option(min=0, help="Number of a single worker: its client id and port.")
     ] = 0,
+    drain_client: Annotated[
+        str | None,
+        typer.Option(help="Empty and end the session of a worker that won't come back, such as ganzhi-3."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """The service: from the broker to the database, acknowledged when committed. SIGTERM drains it."""
@@ -48,14 +55,18 @@ def ingest(
         settings = load(config)
         if workers > 1:
             raise typer.Exit(processes.run(settings, workers, config))
-        _run(service.run(settings, worker))
+        if drain_client:
+            _run(service.drain(settings, drain_client))
+        elif not _run(service.run(settings, worker)):
+            # A write that hangs holds its thread, which Python would wait for; all there is to keep is kept.
+            os._exit(0)
 
 
-def _run(service: Any) -> None:
+def _run(service: Coroutine[Any, Any, T]) -> T:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(service)
+        return runner.run(service)
 
 
 app.command(epilog="Example: ganzhi demo --data-dir /tmp/ganzhi")(cli_publish.demo)

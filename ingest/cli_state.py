@@ -1,5 +1,6 @@
 """The commands that look: `check` before it runs, `status` while it runs."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -29,16 +30,12 @@ def status(
     config: Config = None,
 ) -> None:
     """One screen: is it OK, what is stuck, since when. Exit code 1 when it is not OK."""
-    from rich.live import Live
-
     from ingest import status as states
 
-    with exit_codes():
-        states_now = states.watch(load(config))
-        if not watch:
-            state = next(states_now)
+    with exit_codes(), suppress(KeyboardInterrupt):
+        for state in states.watch(load(config)):
+            if watch:
+                out.clear()
             out.print(states.screen(state))
-            raise typer.Exit(state.exit_code)
-        with Live(console=out, auto_refresh=False, screen=True) as live:
-            for state in states_now:
-                live.update(states.screen(state), refresh=True)
+            if not watch:
+                raise typer.Exit(state.exit_code)

@@ -67,6 +67,7 @@ class Pipeline:
         self._idle.set()
         self._writing: Batch | None = None
         self._filling = Batch()
+        self._received_at = clock()
 
     async def open(self) -> None:
         """Connect to the database, waiting for it and for its migrations as long as it takes."""
@@ -82,6 +83,10 @@ class Pipeline:
         """Age of the oldest message that is received and not yet committed; 0 without any."""
         waiting = [b.messages[0].received_at for b in (self._writing, self._filling) if b and b.messages]
         return max(0.0, self._clock() - min(waiting)) if waiting else 0.0
+
+    def quiet_seconds(self) -> float:
+        """How long nothing has come, with nothing left to commit; 0 while there is."""
+        return 0.0 if self._filling.messages or self._writing else self._clock() - self._received_at
 
     # receive, decode, batch
 
@@ -106,6 +111,7 @@ class Pipeline:
 
     async def _take(self, messages: list[Message]) -> None:
         """Decode messages into the batch, in slices; full batches are handed over on the way."""
+        self._received_at = self._clock()
         routes, readings, begun = Counter[str](), 0, time.perf_counter()
         for message in messages:
             if self._is_full() or self._is_of_another_connection(message):

@@ -3,7 +3,6 @@
 On paho's network thread, without reconnecting; acknowledges only when told. Calls come from one thread.
 """
 
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any, Self
@@ -19,6 +18,8 @@ from ingest.settings import Settings
 
 ANSWER_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 30
+WRONG_PASSWORD, NOT_AUTHORIZED = 0x86, 0x87
+"""Mosquitto answers a wrong password with the second."""
 
 
 class UnreachableError(Exception):
@@ -54,13 +55,9 @@ class Probe:
     def __enter__(self) -> Self:
         host, port = self._settings.mqtt_host_port()
         try:
-            self._client.tls_set_context(context) if (context := tls_context(self._settings)) else None
+            if context := tls_context(self._settings):
+                self._client.tls_set_context(context)
             self._connect(host, port)
-        except ssl.SSLError as error:
-            advice = (
-                "check GANZHI_MQTT_CA, the certificate's host name and dates, and that the port speaks TLS"
-            )
-            raise UnreachableError(str(error), advice) from None
         except (OSError, ValueError) as error:
             advice = "check GANZHI_MQTT_URL, and that the broker runs and the network lets us through"
             raise UnreachableError(str(error) or type(error).__name__, advice) from None
@@ -141,12 +138,11 @@ class Probe:
 
     def _no_connection(self) -> UnreachableError:
         if self._connack is not None:
-            return UnreachableError(
-                f"refused: {self._connack}", ADVICE.get(self._connack.value, ADVICE[0x80])
-            )
+            code = WRONG_PASSWORD if self._connack.value == NOT_AUTHORIZED else self._connack.value
+            return UnreachableError(f"refused: {self._connack}", ADVICE.get(code, ADVICE[0x80]))
         if self._closed:
-            advice = "see the broker's log; one without MQTT 5 needs GANZHI_MQTT_VERSION=3.1.1"
-            return UnreachableError("it closes the connection without an answer", advice)
+            advice = "see its log; it may want GANZHI_MQTT_VERSION=3.1.1, or a certificate (GANZHI_MQTT_CERT)"
+            return UnreachableError("the broker closes the connection without an answer", advice)
         return UnreachableError(
             f"no CONNACK within {ANSWER_SECONDS:g} s", "is this an MQTT broker? restart it"
         )

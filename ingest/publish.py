@@ -76,6 +76,7 @@ class Publisher:
         try:
             self._client.connect(self._host, self._port)
         except (OSError, ValueError) as error:
+            self._close()
             raise BrokerOutOfReachError(
                 f"{where} cannot be reached: {error}; check GANZHI_MQTT_URL"
             ) from error
@@ -83,7 +84,7 @@ class Publisher:
         with self._changed:
             answered = self._changed.wait_for(lambda: self._answer is not None, CONNECT_SECONDS)
         if not self.connected:
-            self._client.loop_stop()
+            self._close()
             why = (
                 f"refuses the connection: {self._answer}"
                 if answered
@@ -94,7 +95,7 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
-        self._client.loop_stop()
+        self._close()
 
     def room(self, timeout_seconds: float) -> bool:
         """Whether the window takes another message; waits that long for it."""
@@ -136,6 +137,11 @@ class Publisher:
         if self.unheard:
             lines.append(f"{self.unheard:,} messages had no subscriber and are gone; is the service running?")
         return lines
+
+    def _close(self) -> None:
+        """End paho's thread, and let go of our callbacks: a client in a cycle closes its sockets late."""
+        self._client.loop_stop()
+        self._client.on_connect = self._client.on_disconnect = self._client.on_publish = None
 
     def _moved(self, acknowledged: int) -> bool:
         with self._changed:
@@ -191,6 +197,18 @@ def _client(settings: Settings, client_id: str) -> Client:
             context.load_cert_chain(settings.mqtt_cert, settings.mqtt_key)
         client.tls_set_context(context)
     return client
+
+
+def end_session(settings: Settings, client_id: str) -> None:
+    """End the durable session of this name: connect with a clean start, and leave. Raises OSError."""
+    client = _client(settings, client_id)
+    client.connect(*settings.mqtt_host_port())
+    client.loop_start()
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while not client.is_connected() and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS / 10)
+    client.disconnect()
+    client.loop_stop()
 
 
 def publish_all(

@@ -14,6 +14,7 @@ from ingest.batch import Batch, Targets
 from ingest.settings import OnUnknown
 from schemas.catalogue import metric_of, unit_of
 from schemas.name import InvalidName, split
+from schemas.payload import shown, storable
 from schemas.reading import Name
 from schemas.rejection import Reason, Refusal
 from schemas.routes import Place
@@ -99,6 +100,10 @@ class Resolver:
                 code, metric = split(name, unit)
             except InvalidName as error:
                 refused[name, unit] = Refusal(None, Reason.INVALID_NAME, error.detail, error.hint)
+                continue
+            if unit and not storable(unit):
+                refused[name, unit] = Refusal(None, Reason.UNIT_MISMATCH, f"unit {shown(unit)} is no text to store",
+                                              "take U+0000 and halves of surrogate pairs out")  # fmt: skip
                 continue
             known = canonical(code)
             found[name, unit] = _Series(

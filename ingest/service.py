@@ -5,16 +5,20 @@ import gc
 import signal
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import psycopg
 import structlog
+from starlette.applications import Starlette
 
 from ingest import http
 from ingest.decode import NO_ROUTE, Decode
 from ingest.metrics import Metrics
 from ingest.mqtt.codec import CodecTransport
 from ingest.mqtt.paho import PahoTransport
+from ingest.mqtt.transport import Transport
 from ingest.pipeline import Pipeline
+from ingest.publish import end_session
 from ingest.quota import PerMinute
 from ingest.settings import OnUnknownGateway, Settings
 from ingest.write import Writer
@@ -24,49 +28,96 @@ log = structlog.get_logger()
 DRAIN_SECONDS = 25
 """SIGTERM to exit, below the 30 s promised: what is not committed by then comes again."""
 READY_SECONDS = 5
+OPEN_SECONDS = 20
+QUIET_SECONDS = 3.0
+"""Nothing for this long, and the session of a leaving worker is empty."""
 
 
-async def run(settings: Settings, worker: int) -> None:
-    """A worker until SIGTERM or SIGINT. Its client id and HTTP port carry its number."""
-    client_id = f"{settings.client_id}-{worker}"
+class Worker(NamedTuple):
+    """A worker's parts, connected to each other and to nothing outside yet."""
+
+    transport: Transport
+    pipeline: Pipeline
+    metrics: Metrics
+
+
+def assemble(settings: Settings, client_id: str, *, leaving: bool = False) -> Worker:
+    """A worker of this name; `leaving`: for one that will not come back, see `drain`."""
     routes = Routes.default()
-    filters = settings.topics or routes.filters
-    transport = (CodecTransport if settings.mqtt_version == "5" else PahoTransport)(
-        settings, filters, client_id
-    )
+    kind = CodecTransport if settings.mqtt_version == "5" else PahoTransport
+    transport = kind(settings, settings.topics or routes.filters, client_id, leaving=leaving)
     metrics = Metrics((*routes.names, NO_ROUTE))
     quota = PerMinute(settings.rejections_per_minute, time.monotonic)
     writer = Writer(settings, client_id, lambda _: not quota.take(), time.time)
     decode = Decode(routes, settings.max_payload_bytes, writer.registry,
                     only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT)  # fmt: skip
-    pipeline = Pipeline(settings, transport, decode, writer, metrics)
-    gc.freeze()
+    return Worker(transport, Pipeline(settings, transport, decode, writer, metrics), metrics)
 
-    def refresh() -> None:
-        metrics.observe(oldest_seconds=pipeline.oldest_seconds(), broker_connected=transport.connected,
-                        database_up=pipeline.database_up, sessions_lost=transport.sessions_lost)  # fmt: skip
 
-    async def ready() -> Mapping[str, str]:
-        missing = {} if transport.connected else {"broker": "not connected"}
-        return missing | await _database_missing(settings)
+async def run(settings: Settings, number: int) -> bool:
+    """A worker until SIGTERM or SIGINT. Its client id and HTTP port carry its number.
 
-    server = http.server(http.application(metrics.registry, refresh, ready), settings.http_host,
-                         settings.http_port + worker if settings.http_port else 0)  # fmt: skip
+    Answers whether all that was received is committed and acknowledged; what is not comes again.
+    """
+    client_id = f"{settings.client_id}-{number}"
+    worker = assemble(settings, client_id)
+    port = settings.http_port + number if settings.http_port else 0
+    server = http.server(_application(settings, worker), settings.http_host, port)
     stop = asyncio.create_task(_stop_signal(), name="stop")
     serving = asyncio.create_task(server.serve(), name="http")
-    log.info("worker_started", client_id=client_id, filters=list(filters), http_port=server.config.port)
+    log.info("worker_started", client_id=client_id, http_port=port)
+    gc.freeze()
     try:
-        await _first(asyncio.create_task(pipeline.open(), name="open"), stop, serving)
-        if not stop.done():
-            async with transport:
-                running = asyncio.create_task(pipeline.run(), name="pipeline")
-                await _first(running, stop, serving)
-                transport.stop_receiving()
-                await _drain(running)
+        await _first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, serving)
+        drained = stop.done() or await _receive_until(worker, stop, serving)
     finally:
         server.should_exit = True
         await serving
-    log.info("worker_stopped", client_id=client_id)
+    log.info("worker_stopped", client_id=client_id, drained=drained)
+    return drained
+
+
+async def drain(settings: Settings, client_id: str) -> None:
+    """Empty the session of a worker that will not come back, and end it.
+
+    Unsubscribes first, so that the share group sends it nothing more; ends when nothing came for
+    `QUIET_SECONDS`. Whoever is still connected under this name loses the connection.
+    """
+    worker = assemble(settings, client_id, leaving=True)
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            await worker.pipeline.open()
+    except TimeoutError:
+        raise ConnectionError("the database is out of reach, so nothing can be emptied into it") from None
+    async with worker.transport:
+        running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
+        while not worker.transport.connected or worker.pipeline.quiet_seconds() < QUIET_SECONDS:  # noqa: ASYNC110
+            await asyncio.sleep(QUIET_SECONDS / 10)
+        worker.transport.stop_receiving()
+        await running
+    await asyncio.to_thread(end_session, settings, client_id)
+
+
+def _application(settings: Settings, worker: Worker) -> Starlette:
+    def refresh() -> None:
+        worker.metrics.observe(
+            oldest_seconds=worker.pipeline.oldest_seconds(), broker_connected=worker.transport.connected,
+            database_up=worker.pipeline.database_up, sessions_lost=worker.transport.sessions_lost,
+        )  # fmt: skip
+
+    async def ready() -> Mapping[str, str]:
+        answers = await worker.transport.round_trip(READY_SECONDS)
+        return ({} if answers else {"broker": "no answer to a ping"}) | await _database_missing(settings)
+
+    return http.application(worker.metrics.registry, refresh, ready)
+
+
+async def _receive_until(worker: Worker, *ends: asyncio.Task[None]) -> bool:
+    async with worker.transport:
+        running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
+        await _first(running, *ends)
+        worker.transport.stop_receiving()
+        return await _drain(running)
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:
@@ -76,12 +127,14 @@ async def _first(*tasks: asyncio.Task[None]) -> None:
         task.result()
 
 
-async def _drain(running: asyncio.Task[None]) -> None:
+async def _drain(running: asyncio.Task[None]) -> bool:
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             await running
     except TimeoutError:
         log.warning("drain_incomplete", seconds=DRAIN_SECONDS, advice="what is not acknowledged comes again")
+        return False
+    return True
 
 
 async def _stop_signal() -> None:

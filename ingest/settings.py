@@ -234,7 +234,10 @@ class Settings(BaseSettings):
     )
     data_dir: Annotated[
         Path | None,
-        Field(description="Folder of the demo's database; without it, one that is removed at the end."),
+        Field(
+            description="Folder of the demo's data, found again by the next one. Without it: `ganzhi` in the user's "
+            "data folder, `/var/lib/ganzhi` for root."
+        ),
     ] = None
 
     @classmethod

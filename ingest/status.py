@@ -138,7 +138,7 @@ def troubles(workers: list[Worker], database: Database, at: float, settings: Set
 def _nobody(settings: Settings, database: Database, at: float) -> str:
     if not settings.http_port:
         return "GANZHI_HTTP_PORT is 0, so nobody knows where the workers answer: set it"
-    last = f"; the last commit was {_ago(database.committed_at, at)}" if database.reached else ""
+    last = f", last commit {_ago(database.committed_at, at)}" if database.reached else ""
     return f"no worker answers at {settings.http_host}:{settings.http_port}{last}: start ganzhi ingest"
 
 
@@ -147,7 +147,7 @@ def _stuck(worker: Worker, at: float) -> Iterator[str]:
         yield worker.fault
         return
     committed_at = worker.value("ganzhi_last_commit_timestamp_seconds")
-    last = f"its last commit was {_ago(committed_at or None, at)}"
+    last = f"last commit {_ago(committed_at or None, at)}"
     oldest_seconds = worker.value("ganzhi_oldest_unacknowledged_seconds")
     if not worker.value("ganzhi_broker_connected"):
         yield f"代理 broker not connected, {last}"

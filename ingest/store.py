@@ -38,6 +38,8 @@ SESSION = {
 }
 """A worker that hangs holds keys that others wait for; none of it may last."""
 CONNECT_SECONDS = 10
+KEPT_BYTES = 65_536
+"""Of a payload that is too large: enough to see who sends what."""
 
 
 @dataclass(slots=True)
@@ -264,7 +266,8 @@ def _rejection_row(batch: Batch, number: int, refusals: list[Refusal]) -> tuple[
     detail = [{k: v for k, v in asdict(r).items() if k != "hint" or v} for r in refusals]
     return (
         _time(message.received_at), message.topic, place.division, place.gateway, str(refusals[0].reason),
-        rejected, total, Jsonb(detail), message.content_type, message.payload,
+        rejected, total, Jsonb(detail), message.content_type,
+        message.payload[:KEPT_BYTES] if refusals[0].reason is Reason.TOO_LARGE else message.payload,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -52,7 +53,7 @@ class Postgres:
         self._timescale = timescale
         self.port = free_port()
 
-    def __enter__(self) -> "Postgres":
+    def __enter__(self) -> Self:
         if os.geteuid() == 0:
             user = pwd.getpwnam("nobody")
             os.chown(self._folder, user.pw_uid, user.pw_gid)

@@ -234,6 +234,7 @@ class Listener:
     def __exit__(self, *_):
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.on_connect = self._client.on_message = self._client.on_subscribe = None  # no cycle
 
     def _on_message(self, _client, _data, message):
         with self._changed:

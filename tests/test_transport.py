@@ -28,7 +28,7 @@ from schemas.message import Message
 from .brokers import Iotcore, Mosquitto, free_port, mosquitto_config, needs_mosquitto
 from .proxy import Proxy
 
-PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ = 0x40, 0x82, 0xA2, 0xC0
+PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 0x40, 0x82, 0xA2, 0xC0, 0xE0
 QUICK = Patience(answer_seconds=2, first_retry_seconds=0.05, longest_retry_seconds=0.2, taken_over_seconds=5)
 TOPIC = "ganzhi/v1/370100/gw-1/telemetry"
 FILTER = "ganzhi/v1/+/+/telemetry"
@@ -560,7 +560,7 @@ async def scripted(*answers: bytes):
         with contextlib.suppress(ConnectionError):
             await reader.read(65_536)
             writer.write(mqtt5.ConnAckPacket(session_present=True).write())
-            while await reader.read(65_536):
+            while (data := await reader.read(65_536)) and data[0] != DISCONNECT:
                 writer.write(next(script, b""))
         writer.transport.abort()
 

@@ -35,7 +35,11 @@ class CodecTransport(Subscriber):
             connack = await self._shake_hands(link)
             self._greeted(session_present=connack.session_present)
             link.watch((connack.server_keep_alive or self._patience.keep_alive_seconds) / 2)
-            await self._subscribe(link.subscribe, link.over)
+            if self._leaving_for_good:
+                await link.unsubscribe(self._filters)
+                self.connected = True
+            else:
+                await self._subscribe(link.subscribe, link.over)
             await asyncio.wait([link.over])
             link.over.result()
         finally:
@@ -80,6 +84,10 @@ class CodecTransport(Subscriber):
             pubacks[:, 1] = packet_ids
             self._link.send(pubacks.tobytes())
 
+    async def _ping(self) -> None:
+        if self._link:
+            await self._link.ping()
+
     def _pause(self) -> bool:
         if not self._link or not self._link.connack.done():
             return False
@@ -108,6 +116,8 @@ class _Link(asyncio.Protocol):
         self.over.add_done_callback(asyncio.Future.exception)  # nobody may read it any more when we leave
         self._closed: asyncio.Future[None] = loop.create_future()
         self._suback: asyncio.Future[list[mqtt5.SubAckReasonCode]] = loop.create_future()
+        self._unsuback: asyncio.Future[None] = loop.create_future()
+        self._pong: asyncio.Future[None] = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._inbox = inbox
         self._clock = clock
@@ -186,8 +196,13 @@ class _Link(asyncio.Protocol):
                 self.connack.set_result(packet)
             case mqtt5.SubAckPacket() if packet.packet_id == self._subscribe_id and not self._suback.done():
                 self._suback.set_result(packet.reason_codes)
+            case mqtt5.UnsubAckPacket() if (
+                packet.packet_id == self._subscribe_id and not self._unsuback.done()
+            ):
+                self._unsuback.set_result(None)
             case mqtt5.PingRespPacket():
-                pass
+                if not self._pong.done():
+                    self._pong.set_result(None)
             case mqtt5.DisconnectPacket():
                 self._dismissed(packet)
             case _:
@@ -234,6 +249,21 @@ class _Link(asyncio.Protocol):
         ]
         self.send(mqtt5.SubscribePacket(self._subscribe_id, wanted).write())
         return [code.value for code in await self.first(self._suback)]
+
+    async def unsubscribe(self, filters: list[str]) -> None:
+        """UNSUBSCRIBE; a filter that was not subscribed is no fault."""
+        self._subscribe_id = self._subscribe_id % 0xFFFF + 1
+        self.send(mqtt5.UnsubscribePacket(self._subscribe_id, filters).write())
+        await self.first(self._unsuback)
+
+    async def ping(self) -> None:
+        """Return with the next PINGRESP; at once while reading is paused, when none could be seen."""
+        if self._paused:
+            return
+        if self._pong.done():
+            self._pong = asyncio.get_running_loop().create_future()
+        self.send(PINGREQ)
+        await self.first(self._pong)
 
     def send(self, data: bytes) -> None:
         """Write, unless the connection is over: then the acknowledgement belongs to the next delivery."""

@@ -62,7 +62,12 @@ class PahoTransport(Subscriber):
 
     async def _stay(self, client: aiomqtt.Client) -> None:
         try:
-            await self._subscribe(lambda filters: _subscribe(client, filters), client._disconnected)
+            if self._leaving_for_good:
+                for name in self._filters:
+                    await client.unsubscribe(name)
+                self.connected = True
+            else:
+                await self._subscribe(lambda filters: _subscribe(client, filters), client._disconnected)
             await asyncio.wait([client._disconnected])
         except asyncio.CancelledError:
             await self._say_goodbye(client)
@@ -76,12 +81,19 @@ class PahoTransport(Subscriber):
         """
         self._leaving = True
         self._resume()
-        client._client._send_pingreq()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, BrokerLostError):
             async with asyncio.timeout(self._patience.goodbye_seconds):
-                while client._client._ping_t and not client._disconnected.done():  # noqa: ASYNC110  paho tells nobody
-                    await asyncio.sleep(0.01)
+                await self._ping()
         await client.__aexit__(None, None, None)
+
+    async def _ping(self) -> None:
+        if (client := self._client) is None:
+            return
+        client._client._send_pingreq()
+        while client._client._ping_t:  # paho tells nobody when the answer comes
+            if client._disconnected.done():
+                raise BrokerLostError("the connection ended before the answer to a ping")
+            await asyncio.sleep(0.01)
 
     def _new_client(self) -> aiomqtt.Client:
         host, port = self._settings.mqtt_host_port()

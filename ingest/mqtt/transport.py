@@ -67,6 +67,9 @@ class Transport(Protocol):
         Messages of an earlier connection are not acknowledged, the broker sends them again.
         """
 
+    async def round_trip(self, seconds: float) -> bool:
+        """Whether the broker answers a ping within so many seconds."""
+
     def stop_receiving(self) -> None:
         """Read nothing more from the broker; acknowledgements still go out. Not to be undone."""
 
@@ -190,13 +193,17 @@ class Subscriber(ABC):
         client_id: str,
         clock: Callable[[], float] = time.time,
         patience: Patience = Patience(),
+        *,
+        leaving: bool = False,
     ) -> None:
+        """`leaving`: unsubscribe instead, to empty the session of a worker that will not come back."""
         share = f"$share/{settings.share_group}/" if settings.share_group else ""
         self.connected = False
         self.sessions_lost = 0
         self._settings = settings
         self._filters = [share + name for name in filters]
         self._client_id = client_id
+        self._leaving_for_good = leaving
         self._clock = clock
         self._patience = patience
         self._inbox = Inbox()
@@ -226,6 +233,16 @@ class Subscriber(ABC):
         if self._inbox.slack and not self._inbox.closed:
             self._resume()
 
+    async def round_trip(self, seconds: float) -> bool:
+        if not self.connected:
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ping()
+        except (TimeoutError, BrokerLostError):
+            return False
+        return True
+
     def stop_receiving(self) -> None:
         self._inbox.close()
         if not self._pause():
@@ -238,6 +255,10 @@ class Subscriber(ABC):
     @abstractmethod
     def _send_acknowledgements(self, packet_ids: list[int]) -> None:
         """Send a PUBACK for each, in order, on the current connection if there is one."""
+
+    @abstractmethod
+    async def _ping(self) -> None:
+        """Return when the broker answered a ping; raises `BrokerLostError`."""
 
     @abstractmethod
     def _pause(self) -> bool:

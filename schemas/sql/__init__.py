@@ -3,7 +3,7 @@
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, NamedTuple, cast
+from typing import LiteralString, NamedTuple
 
 Storage = str
 """`timescale` or `postgres`."""
@@ -24,7 +24,7 @@ def queries(file: str) -> dict[str, LiteralString]:
     text = files(__name__).joinpath(file).read_text()
     blocks = re.split(r"^-- name: *(\w+) *$", text, flags=re.MULTILINE)[1:]
     pairs = zip(blocks[::2], blocks[1::2], strict=True)
-    return {name: cast("LiteralString", sql.strip()) for name, sql in pairs}
+    return {name: sql.strip() for name, sql in pairs}
 
 
 @cache
@@ -34,5 +34,5 @@ def migrations() -> tuple[Migration, ...]:
     for file in files(__name__).joinpath("migrations").iterdir():
         if match := re.fullmatch(r"(\d{4})_(\w+?)(?:\.(timescale|postgres))?\.sql", file.name):
             number, name, storage = match.groups()
-            found.append(Migration(int(number), name, storage, cast("LiteralString", file.read_text())))
+            found.append(Migration(int(number), name, storage, file.read_text()))
     return tuple(sorted(found, key=lambda m: (m.version, m.storage or "")))

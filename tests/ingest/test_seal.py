@@ -119,8 +119,8 @@ def test_a_discovered_terminal_is_counted_where_its_message_says():
     """Its cell is that of the topic's division, a zone's is its city's; without a division, the province's."""
     directory = Imagined()
     cells = directory.cells()
-    for division, expected in ((370102, 370102), (370171, 370100), (None, 370000)):
-        result, registry = sealed(one(), directory=directory, division=division)
+    for division, expected in ((370102, 370102), (370176, 370100), (None, 370000)):
+        result, _ = sealed(one(), directory=directory, division=division)
         assert result.rows["cell_id"].tolist() == [cells[expected, "other"]]
 
 
@@ -179,5 +179,5 @@ def test_rows_are_the_bytes_that_copy_reads():
     assert stream.startswith(copy.SIGNATURE)
     assert stream.endswith(copy.TRAILER)
     fields = np.frombuffer(stream, copy.READING, count=1, offset=len(copy.SIGNATURE))
-    assert [int(fields[f"{n}_bytes"][0]) for n in ("observed_at", "terminal_id", "metric_id", "cell_id", "value", "quality")] == [
-        8, 4, 2, 2, 8, 2]  # fmt: skip
+    columns = ("observed_at", "terminal_id", "metric_id", "cell_id", "value", "quality")
+    assert [int(fields[f"{name}_bytes"][0]) for name in columns] == [8, 4, 2, 2, 8, 2]

@@ -1,0 +1,166 @@
+"""`ganzhi status` beside real workers: OK when it is, and else what is stuck and since when."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from ingest import scrape
+from ingest.settings import Settings
+from ingest.status import Database, Worker, troubles
+from tests.brokers import free_port
+from tests.worker import environment
+
+POSTGRES_ONLY = pytest.mark.parametrize("storage", ["postgres"])
+TOPIC = "ganzhi/v1/370102/status/telemetry"
+NOW = 1_763_712_000.0
+WELL = {
+    "ganzhi_messages_received_total": 10, "ganzhi_messages_committed_total": 7, "ganzhi_messages_in_flight": 1,
+    "ganzhi_messages_duplicate_total": 1, "ganzhi_messages_rejected_total": 1, "ganzhi_broker_connected": 1,
+    "ganzhi_database_up": 1, "ganzhi_last_commit_timestamp_seconds": NOW - 1,
+}  # fmt: skip
+
+
+def status(port, url):
+    """Exit code and output of `ganzhi status`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest.cli", "status"], capture_output=True, text=True, check=False, timeout=60,
+        env=environment(http_port=port, database_url=url) | {"COLUMNS": "200"},
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_ok(database, gateway, new_worker, settled):
+    """A worker that commits is OK: one line that says so, its books, and the refusals of the last hour."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    gateway.publish(TOPIC, b'{"id": "a", "values": {"temperature": 21}}', b"no payload of ours")
+    settled(worker)
+    code, said = status(worker.port, database.url)
+    assert code == 0, said
+    assert said.startswith("OK")
+    assert "balanced" in said
+    assert "1 malformed_payload" in said
+    assert f"storage {database.storage}" in said
+
+
+@POSTGRES_ONLY
+def test_a_broker_that_is_down_is_named(database, mosquitto, new_worker):
+    """Without its broker a worker is NOT OK, and the broker is what is wrong."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    mosquitto.stop()
+    worker.wait(lambda m: m("broker_connected") == 0, "aware that its broker is away")
+    code, said = status(worker.port, database.url)
+    assert code == 1
+    assert said.startswith("NOT OK")
+    assert "broker not connected" in said
+
+
+@POSTGRES_ONLY
+def test_a_worker_that_hangs_is_named(database, new_worker):
+    """A worker that listens and does not answer is NOT OK."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    try:
+        code, said = status(worker.port, database.url)
+    finally:
+        os.kill(worker._process.pid, signal.SIGCONT)
+    assert code == 1
+    assert "worker 0: does not answer within 2 s" in said
+
+
+@POSTGRES_ONLY
+def test_no_worker_is_not_ok(database):
+    """With the database alone it is NOT OK, and says where no worker answers."""
+    port = free_port()
+    code, said = status(port, database.url)
+    assert code == 1
+    assert f"no worker answers at 127.0.0.1:{port}, last commit never: start ganzhi ingest" in said
+
+
+@POSTGRES_ONLY
+def test_pending_migrations_are_not_ok(empty_database):
+    """A database that is not at this release is named with the command, and is not out of reach."""
+    code, said = status(free_port(), empty_database.url)
+    assert code == 1
+    assert "run ganzhi migrate" in said
+
+
+def test_nobody_answers():
+    """Neither worker nor database: exit code 3, and no secret."""
+    code, said = status(free_port(), "postgresql://me:hush@127.0.0.1:1/nothing")
+    assert code == 3
+    assert "hush" not in said
+
+
+def test_another_service_is_passed_over():
+    """What answers at a port and is no worker of ours is no worker."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"up 1\n")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert scrape.workers(Settings(http_port=server.server_port)) == []
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def judged(now, before=None, **database):
+    """Troubles of one worker."""
+    worker = Worker(0, WELL | (before or {}), WELL | now, 2.0)
+    return "\n".join(troubles([worker], Database(**database), NOW, Settings()))
+
+
+@pytest.mark.parametrize(("now", "before", "said"), [
+    ({}, {}, ""),
+    ({"ganzhi_database_up": 0}, {}, "database down, last commit"),
+    ({"ganzhi_oldest_unacknowledged_seconds": 61}, {}, "not acknowledged since"),
+    ({"ganzhi_oldest_unacknowledged_seconds": 60}, {}, ""),
+    ({"ganzhi_messages_committed_total": 6}, {}, "books of messages are off by 1"),
+    ({"ganzhi_readings_committed_total": 5}, {}, "books of readings are off by -5"),
+    ({"ganzhi_last_commit_timestamp_seconds": NOW - 300}, {"ganzhi_last_commit_timestamp_seconds": NOW - 300},
+     "nothing is committed since"),
+    ({"ganzhi_last_commit_timestamp_seconds": NOW - 300}, {"ganzhi_last_commit_timestamp_seconds": NOW - 300,
+                                                          "ganzhi_messages_in_flight": 0}, ""),
+])  # fmt: skip
+def test_troubles(now, before, said):
+    """Each way to be stuck is said, and what is well is not."""
+    found = judged(now, before)
+    assert said in found
+    assert bool(said) == bool(found)
+
+
+def test_since_when():
+    """A trouble says when it began and how long ago that was."""
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW - 180))
+    assert f"since {began} (3 min ago)" in judged({"ganzhi_oldest_unacknowledged_seconds": 180})
+
+
+def test_a_gap_among_the_workers():
+    """A worker that is missing below one that answers is a trouble; the last one missing can't be known."""
+    said = [
+        *({"ganzhi_messages_in_flight": 0.0},),
+        ConnectionRefusedError(),
+        {"ganzhi_messages_in_flight": 0.0},
+    ]
+    assert [bool(scrape._answer(n, each).fault) for n, each in enumerate(said)] == [False, True, False]
