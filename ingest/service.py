@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -29,6 +30,9 @@ DRAIN_SECONDS = 25
 """SIGTERM to exit, below the 30 s promised: what is not committed by then comes again."""
 READY_SECONDS = 5
 OPEN_SECONDS = 20
+GARBAGE_SECONDS = 60
+SWITCH_SECONDS = 0.001
+"""How long the writer's thread waits for the GIL behind each answer of the database, a dozen a batch."""
 QUIET_SECONDS = 3.0
 """Nothing for this long, and the session of a leaving worker is empty."""
 
@@ -66,11 +70,14 @@ async def run(settings: Settings, number: int) -> bool:
     stop = asyncio.create_task(_stop_signal(), name="stop")
     serving = asyncio.create_task(server.serve(), name="http")
     log.info("worker_started", client_id=client_id, http_port=port)
-    gc.freeze()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    collecting = asyncio.create_task(_collect_garbage(), name="garbage")
     try:
         await _first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, serving)
         drained = stop.done() or await _receive_until(worker, stop, serving)
     finally:
+        collecting.cancel()
+        worker.pipeline.give_up()
         server.should_exit = True
         await serving
     log.info("worker_stopped", client_id=client_id, drained=drained)
@@ -88,6 +95,7 @@ async def drain(settings: Settings, client_id: str) -> None:
         async with asyncio.timeout(OPEN_SECONDS):
             await worker.pipeline.open()
     except TimeoutError:
+        worker.pipeline.give_up()
         raise ConnectionError("the database is out of reach, so nothing can be emptied into it") from None
     async with worker.transport:
         running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
@@ -96,6 +104,18 @@ async def drain(settings: Settings, client_id: str) -> None:
         worker.transport.stop_receiving()
         await running
     await asyncio.to_thread(end_session, settings, client_id)
+
+
+async def _collect_garbage() -> None:
+    """Collect on a clock instead of by allocations: a batch is 200,000 objects without a cycle among them.
+
+    Measured with messages of one reading: the collector took a quarter of the worker's time.
+    """
+    gc.freeze()
+    gc.disable()
+    while True:
+        await asyncio.sleep(GARBAGE_SECONDS)
+        gc.collect()
 
 
 def _application(settings: Settings, worker: Worker) -> Starlette:

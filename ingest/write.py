@@ -51,14 +51,18 @@ class Writer:
         self._store: Store | None = None
         self._gateways_at = 0.0
 
-    def write(self, batch: Batch) -> Outcome:
-        """Write a batch. Raises `UnavailableError` or `RefusedError`; then nothing of it is stored."""
+    def write(self, batch: Batch, sealed: Callable[[], object]) -> Outcome:
+        """Write a batch; `sealed` is called when the rest is the database's work.
+
+        Raises `UnavailableError` or `RefusedError`; then nothing of it is stored.
+        """
         try:
             writer = self._connected()
             self._refresh(writer.conn)
             targets = self._resolver(Directory(writer.conn), batch)
-            sealed = seal(batch, targets, self.registry, self._max_age_seconds)
-            return writer.write(batch, sealed, self.registry)
+            ready = seal(batch, targets, self.registry, self._max_age_seconds)
+            sealed()
+            return writer.write(batch, ready, self.registry)
         except psycopg.Error as error:
             raise self._failure(error) from error
         except SchemaError as error:

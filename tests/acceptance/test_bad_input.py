@@ -128,12 +128,15 @@ CASES = {
     "DROP TABLE as a name": one('{"n": "\'; DROP TABLE reading; --", "v": 1}', "invalid_name"),
     "DROP TABLE as an id": Case('{"id": "\'; DROP TABLE reading; --", "values": {"x": 1}}', lands=1,
                                 code="'; DROP TABLE reading; --"),
-    "DROP TABLE as a gateway": Case(f"[{NAMED}]", "bad_topic", topic="ganzhi/v1/370102/'; DROP TABLE reading --/telemetry"),
-    "DROP TABLE as a content type": Case(f"[{NAMED}]", lands=1, properties={"content_type": "'; DROP TABLE reading; --"}),
+    "DROP TABLE as a gateway": Case(f"[{NAMED}]", "bad_topic",
+                                    topic="ganzhi/v1/370102/'; DROP TABLE reading --/telemetry"),
+    "DROP TABLE as a content type": Case(f"[{NAMED}]", lands=1,
+                                         properties={"content_type": "'; DROP TABLE reading; --"}),
     "vd in base64": one('{"n": "case:x", "vd": "+/+/"}', "malformed_payload"),
     "must-understand label": one('{"n": "case:x", "v": 1, "colour_": "red"}', "unsupported"),
     "bver 11": Case(f'[{{"bver": 11, "n": "case:x", "v": 1}}, {NAMED}]', "unsupported"),
-    "JSON said to be CBOR": Case(f"[{NAMED}]", "malformed_payload", properties={"content_type": "application/senml+cbor"}),
+    "JSON said to be CBOR": Case(f"[{NAMED}]", "malformed_payload",
+                                 properties={"content_type": "application/senml+cbor"}),
     "CBOR of indefinite lengths": Case(b"\x9f\xbf\x00\x7f\x65case:\x61x\xff\x02\x01\xff\xff", lands=1),
     "CBOR of 2^64-1 elements": Case(b"\x9b" + b"\xff" * 8, "malformed_payload"),
     "CBOR text of 2^64-1 bytes": Case(b"\x81\xa1\x00\x7b" + b"\xff" * 8, "malformed_payload"),
@@ -252,7 +255,7 @@ def test_a_retained_message_is_stored_once(version, come_again, database, gatewa
     assert database.one("SELECT count(*) FROM reading") == (1,)
 
 
-LABELS = "n bn u bu v vs vb vd s bv bs t bt ut bver x x_ id values".split()
+LABELS = [*"nuvstx", "bn", "bu", "vs", "vb", "vd", "bv", "bs", "bt", "ut", "bver", "x_", "id", "values"]
 TEXTS = st.text(max_size=8) | st.sampled_from(
     ["a:temperature", "urn:imei:860000000000009", "Cel", "bar", "\0", "\ud800"]
 )
