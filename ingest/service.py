@@ -31,7 +31,7 @@ DRAIN_SECONDS = 25
 READY_SECONDS = 5
 OPEN_SECONDS = 20
 GARBAGE_SECONDS = 60
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 """How long the writer's thread waits for the GIL behind each answer of the database, a dozen a batch."""
 QUIET_SECONDS = 3.0
 """Nothing for this long, and the session of a leaving worker is empty."""

@@ -103,7 +103,6 @@ class Store:
             events = self._copy_events(sealed, known)
             unstored = self._copy_rejections(batch, sealed, known)
             self._note_heard(batch, sealed, rows, known, registry)
-            self.conn.execute(SQL["client_committed"], [self._client])
         outcome = count(batch, sealed, known, rows, registry)
         outcome.events_committed, outcome.rejections_unstored = events, unstored
         outcome.direct_compress = self._direct and not self._warned
@@ -208,9 +207,9 @@ class Store:
             heard &= (rows["metric_id"] != online.id) | (rows["value"] != 0)
         terminals = BitMap(np.sort(rows["terminal_id"][heard].astype(np.uint32)))  # sorted: half the time
         terminals.update(e.terminal_id for e in sealed.events if not e.late and not known[e.part])
-        if terminals:
-            newest = max(message.received_at for message in batch.messages)
-            self.conn.execute(SQL["heard"], [newest, terminals.serialize()])
+        newest = max(message.received_at for message in batch.messages)
+        bitmap = terminals.serialize() if terminals else None
+        self.conn.execute(SQL["heard"], {"at": newest, "terminals": bitmap, "client": self._client})
 
 
 def count(

@@ -38,10 +38,12 @@ COPY rejection (received_at, topic, division, gateway, reason, rejected, total, 
 FROM STDIN
 
 -- name: heard
-INSERT INTO heard (heard_at, terminals) VALUES (to_timestamp(%b::float8), %b::bytea)
-
--- name: client_committed
-UPDATE ledger_client SET committed_at = now() WHERE id = %b::smallint
+-- Who was heard, and that the client commits: one statement, because each costs the writer a wait for the GIL.
+WITH heard AS (
+    INSERT INTO heard (heard_at, terminals)
+    SELECT to_timestamp(%(at)b::float8), %(terminals)b::bytea WHERE %(terminals)b::bytea IS NOT NULL
+)
+UPDATE ledger_client SET committed_at = now() WHERE id = %(client)b::smallint
 
 -- name: ensure_days
 SELECT ensure_days(%s::regclass, %s::date[])
