@@ -18,8 +18,10 @@ from ingest.settings import SettingsError
 
 FAILED, USAGE, OUT_OF_REACH = 1, 2, 3
 
+WIDTH = 160
+"""Of tables that nobody looks at in a terminal: wide enough that nothing is cut."""
 err = Console(stderr=True)
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings; GANZHI_... variables win.")

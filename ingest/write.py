@@ -51,7 +51,7 @@ class Writer:
         self._store: Store | None = None
         self._gateways_at = 0.0
 
-    def write(self, batch: Batch, sealed: Callable[[], object]) -> Outcome:
+    def write(self, batch: Batch, sealed: Callable[[], object] = lambda: None) -> Outcome:
         """Write a batch; `sealed` is called when the rest is the database's work.
 
         Raises `UnavailableError` or `RefusedError`; then nothing of it is stored.

@@ -1,0 +1,112 @@
+"""Rejections, replayed after a fix: what lands, what stays, and that it happens once."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ingest.batch import Batch
+from ingest.decode import Decode
+from ingest.settings import Settings
+from ingest.write import Writer
+from schemas.message import Message
+from schemas.routes import Routes
+from tests.worker import environment
+
+TOPIC = "ganzhi/v1/370102/gw1/telemetry"
+SERIES = "SELECT terminal, metric, value FROM reading_detail ORDER BY value"
+
+
+def write(database, *payloads, **settings):
+    """Write payloads as a worker with these settings would."""
+    writer = Writer(Settings(database_url=database.url, **settings), "test-0", lambda _: False, time.time)
+    decode, batch = Decode(Routes.default(), 1_000_000, writer.registry), Batch()
+    for payload in payloads:
+        message = Message(TOPIC, json.dumps(payload).encode(), time.time())
+        way, parts = decode(message)
+        batch.add(message, way.place, parts)
+    writer.write(batch)
+    writer.close()
+
+
+def ganzhi(database, *arguments, **settings):
+    """The command, with these settings; its output and exit code."""
+    command = [sys.executable, "-m", "ingest.cli", "rejections", *arguments]
+    variables = environment(database_url=database.url, **settings)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr, done.returncode
+
+
+@pytest.fixture
+def refused(database):
+    """Three readings of a terminal that nobody registered, one of them far out of range."""
+    pack = [{"n": "meter:1/temperature", "t": time.time(), "v": v} for v in (20.0, 5000.0, 21.0)]
+    write(database, pack, unknown_terminals="reject")
+    assert database.one("SELECT reason, rejected, total FROM rejection") == ("unknown_terminal", 3, 3)
+    return database
+
+
+def test_a_replay_stores_what_is_right_now_and_keeps_the_rest(refused):
+    """What is still wrong stays open, under the reason that it has now."""
+    text, code = ganzhi(refused, "replay")
+    assert code == 0, text
+    assert refused.rows(SERIES) == [("meter:1", "temperature", 20.0), ("meter:1", "temperature", 21.0)]
+    reason, rejected, resolved, detail = refused.one(
+        "SELECT reason, rejected, resolved_at, detail FROM rejection"
+    )
+    assert (reason, rejected, resolved) == ("out_of_range", 1, None)
+    assert [entry["index"] for entry in detail] == [1]
+
+
+def test_a_replay_happens_once(refused):
+    """Replayed again, by anyone, nothing is stored twice; nobody counts as heard."""
+    for _ in range(3):
+        assert ganzhi(refused, "replay")[1] == 0
+    assert len(refused.rows(SERIES)) == 2
+    assert refused.rows("SELECT 1 FROM heard") == []
+
+
+def test_what_is_right_altogether_is_resolved(database):
+    """The rejection is marked, and listed no more."""
+    write(database, [{"n": "meter:1/temperature", "t": time.time(), "v": 20.0}], unknown_terminals="reject")
+    assert "meter:1" in ganzhi(database, "list")[0]
+    assert ganzhi(database, "replay", "--reason", "unknown_terminal")[1] == 0
+    assert "no rejections" in ganzhi(database, "list")[0]
+    assert "meter:1" in ganzhi(database, "list", "--all")[0]
+    assert database.one("SELECT count(*) FROM rejection WHERE resolved_at IS NOT NULL") == (1,)
+
+
+def test_a_dry_run_stores_nothing(refused):
+    """It says what a replay would do."""
+    text, code = ganzhi(refused, "replay", "--dry-run")
+    assert code == 0
+    assert "would store 2 readings" in text
+    assert refused.rows(SERIES) == []
+    assert refused.one("SELECT reason FROM rejection") == ("unknown_terminal",)
+
+
+def test_a_replay_takes_what_it_is_told_to(refused):
+    """Other reasons and divisions stay as they are."""
+    assert "0 rejections" in ganzhi(refused, "replay", "--reason", "out_of_range")[0]
+    assert "0 rejections" in ganzhi(refused, "replay", "--division", "370200")[0]
+    assert "1 rejections" in ganzhi(refused, "replay", "--division", "370102", "--dry-run")[0]
+
+
+def test_good_readings_of_a_refused_message_are_not_stored_again(database):
+    """A replay takes the refused readings of a message, and only those."""
+    at = time.time()
+    pack = [{"n": "a/temperature", "t": at, "v": 20.0}, {"n": "b/temperature", "t": at, "v": 5000.0}]
+    write(database, pack)
+    ganzhi(database, "replay")
+    assert database.rows(SERIES) == [("a", "temperature", 20.0)]
+
+
+def test_show_gives_the_payload_as_it_came(refused):
+    """With --raw it is the bytes and nothing else."""
+    (number,) = refused.one("SELECT id FROM rejection")
+    text, code = ganzhi(refused, "show", str(number), "--raw")
+    assert code == 0
+    assert json.loads(text)[1]["v"] == 5000.0
+    assert ganzhi(refused, "show", "4711")[1] == 1
