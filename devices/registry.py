@@ -15,6 +15,8 @@ from devices.index import MISSING, HashIndex, Rows, hashes
 from schemas.reading import Name
 
 NO_UNIT = 0
+SPELLINGS_MAX = 20_000
+"""A unit may be written with blanks in many ways; what is not remembered is looked up reading by reading."""
 METRICS_MAX = 32_768
 """Metric ids are smallint."""
 
@@ -59,15 +61,16 @@ class Registry:
         self.gateways: Mapping[str, Gateway] = {}
         self.domain_of_cell: Mapping[int, str] = {}
         self.limits = np.empty((4, METRICS_MAX))
-        self.limits[:2] = [[-np.inf], [np.inf]]
-        self.limits[2:] = [[-np.inf], [np.inf]]
+        self.limits[:] = [[-np.inf], [np.inf], [-np.inf], [np.inf]]
         self._units: dict[str | None, int] = {None: NO_UNIT, "": NO_UNIT}
+        self._unit_count = 1
         self._conversions: dict[tuple[float, float], int] = {(1.0, 0.0): 0}
         self.conversion_table = np.array([[1.0, 0.0]])
         self.clear()
 
     def clear(self) -> None:
-        """Forget every series, as after a change of the registry; metrics and units stay."""
+        """Forget every series and metric, as after a change of the registry; units stay."""
+        self.metrics.clear()
         self._index = HashIndex()
         self._events: dict[Name, tuple[Terminal, str]] = {}
         self._entries = np.zeros(1024, ENTRY)
@@ -113,9 +116,12 @@ class Registry:
         self.limits[:, metric.id] = metric[3:]
         self._unit(metric.unit)
 
-    def add_spelling(self, spelling: str, unit: str) -> None:
-        """Let a spelling stand for a unit that needs no conversion."""
+    def add_spelling(self, spelling: str, unit: str) -> bool:
+        """Let a spelling stand for a unit that needs no conversion; False: no more of them are remembered."""
+        if spelling not in self._units and len(self._units) >= SPELLINGS_MAX:
+            return False
         self._units[spelling] = self._unit(unit)
+        return True
 
     def add_series(
         self, name: Name, unit: str | None, terminal: Terminal, metric: Metric, scale: float, offset: float, *,
@@ -136,7 +142,10 @@ class Registry:
         self._count += 1
 
     def _unit(self, unit: str) -> int:
-        return self._units.setdefault(unit, len(self._units))
+        if unit not in self._units:
+            self._units[unit] = self._unit_count
+            self._unit_count += 1
+        return self._units[unit]
 
     def _conversion(self, scale: float, offset: float) -> int:
         number = self._conversions.setdefault((scale, offset), len(self._conversions))

@@ -77,6 +77,11 @@ class Directory:
         """(division, domain) -> cell id."""
         return {(division, domain): id_ for id_, division, domain in self._conn.execute(SQL["cells"])}
 
+    def version(self) -> int:
+        """Raised with every change of the registry."""
+        row = self._conn.execute(SQL["version"]).fetchone()
+        return int(row[0]) if row else 0
+
     def gateways(self) -> dict[str, Gateway]:
         """Registered gateways by name."""
         return {

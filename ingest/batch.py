@@ -60,6 +60,8 @@ class Batch:
     times: list[float] = field(default_factory=list)
     readings: int = 0
     """Readings received in the batch, refused ones included."""
+    size: int = 0
+    """What it weighs: its readings and events."""
 
     def add(self, message: Message, place: Place, parts: list[Part]) -> int:
         """Take a decoded message in; answers how many readings it has, refused ones included."""
@@ -81,7 +83,9 @@ class Batch:
         self.units += part.units
         self.values += part.values
         self.times += part.times
-        self.readings += reading_count(part)
+        readings = reading_count(part)
+        self.readings += readings
+        self.size += readings + len(part.events)
 
     def parts_of(self, number: int) -> list[Part]:
         """The parts of one message."""
@@ -134,7 +138,12 @@ class Targets(NamedTuple):
 
 def reading_count(part: Part) -> int:
     """Readings of a part, those refused by its decoder included; an undecodable message has none."""
-    return len(part.values) + sum(refusal.index is not None for refusal in part.refusals)
+    return len(part.values) + sum(is_reading(refusal) for refusal in part.refusals)
+
+
+def is_reading(refusal: Refusal) -> bool:
+    """Whether a refusal is of one reading, rather than of a message or an event."""
+    return refusal.index is not None and not refusal.event
 
 
 def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: float) -> Sealed:
@@ -257,7 +266,7 @@ def _why(
     if old:
         return _too_old(-ahead_seconds)
     if not np.isfinite(value):
-        return Refusal(None, Reason.NOT_A_NUMBER, f"{value} after the conversion of {batch.units[i]!r}")
+        return Refusal(None, Reason.NOT_A_NUMBER, f"{value} after the conversion of its unit")
     return Refusal(None, Reason.OUT_OF_RANGE, f"{value:g} is not within {limits[0]:g} to {limits[1]:g}")
 
 
@@ -275,7 +284,8 @@ def _in_future(ahead_seconds: float) -> Refusal:
 
 
 def _too_old(age_seconds: float) -> Refusal:
-    return Refusal(None, Reason.TIME_TOO_OLD, f"{age_seconds / LATE_SECONDS:.1f} days old")
+    hint = "correct the clock, or raise GANZHI_MAX_AGE_DAYS"
+    return Refusal(None, Reason.TIME_TOO_OLD, f"{age_seconds / LATE_SECONDS:.1f} days old", hint)
 
 
 def _seal_events(
@@ -287,7 +297,7 @@ def _seal_events(
         for event in part.events:
             outcome = _seal_event(event, number, targets, received, max_age_seconds)
             if isinstance(outcome, Refusal):
-                refusals.setdefault(number, []).append(replace(outcome, index=event.index))
+                refusals.setdefault(number, []).append(replace(outcome, index=event.index, event=True))
             else:
                 sealed.append(outcome)
     return sealed

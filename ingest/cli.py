@@ -1,14 +1,14 @@
 """The command `ganzhi`: what each command takes. The work is done elsewhere."""
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ingest import cli_data, cli_publish, cli_state
-from ingest.settings import load
+from ingest import cli_data, cli_export, cli_publish, cli_state
+from ingest.cli_export import CityReader, PasswordDir, Roles
+from ingest.settings import SettingsError, load
 from ingest.terminal import Config, configure_logs, exit_codes, out
 
 T = TypeVar("T")
@@ -17,18 +17,31 @@ app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors 
 
 
 @app.command(epilog="Example: GANZHI_DATABASE_URL=postgresql://localhost/ganzhi ganzhi migrate")
-def migrate(config: Config = None) -> None:
+def migrate(
+    roles: Roles = False,
+    password_dir: PasswordDir = None,
+    city_reader: CityReader = None,
+    config: Config = None,
+) -> None:
     """Bring the database to this version; picks the storage by what the server offers."""
     from ingest import migrate as steps
+    from ingest import roles as rights
     from ingest import store
 
     with exit_codes():
         settings = load(config)
-        with store.connect(settings.database_url.get_secret_value(), application="ganzhi migrate") as conn:
+        with store.connect(
+            settings.database_url.get_secret_value(), application="ganzhi migrate", patient=True
+        ) as conn:
             done = steps.migrate(conn)
+            made = (
+                rights.make(conn, password_dir, city_reader or ())
+                if roles or city_reader
+                else rights.renew(conn)
+            )
             server = conn.info.server_version // 10_000
-        for step in done.applied:
-            out.print(f"applied {step}")
+        for line in [*(f"applied {step}" for step in done.applied), *made]:
+            out.print(line, highlight=False)
         out.print(
             f"the database is at version {steps.newest()}, storage [bold]{done.storage}[/] on PostgreSQL {server}"
         )
@@ -53,13 +66,17 @@ def ingest(
     configure_logs()
     with exit_codes():
         settings = load(config)
-        if workers > 1:
+        if drain_client is not None:
+            if workers > 1 or not drain_client:
+                raise SettingsError(
+                    "--drain-client takes the name of one client, such as ganzhi-3, and no --workers"
+                )
+            messages = _run(service.drain(settings, drain_client))
+            out.print(f"{drain_client}: {messages:,} messages drained, its session is ended")
+        elif workers > 1:
             raise typer.Exit(processes.run(settings, workers, config))
-        if drain_client:
-            _run(service.drain(settings, drain_client))
-        elif not _run(service.run(settings, worker)):
-            # A write that hangs holds its thread, which Python would wait for; all there is to keep is kept.
-            os._exit(0)
+        else:
+            _run(service.run(settings, worker))
 
 
 def _run(service: Coroutine[Any, Any, T]) -> T:
@@ -77,6 +94,8 @@ app.command(epilog="Example: ganzhi decode ganzhi/v1/370102/gw1/telemetry "
                    "'[{\"n\":\"imei:860000000000009/temp\",\"v\":21.5}]'")(cli_data.decode)  # fmt: skip
 app.command(epilog="Example: GANZHI_MQTT_URL=mqtt://broker:1883 ganzhi check")(cli_state.check)
 app.command(epilog="Example: ganzhi status --watch")(cli_state.status)
+app.command(epilog="Example: ganzhi export --division 370100 --domain municipal --from 2026-11-01 --to 2026-12-01 "
+                   "--what hourly --out november.csv")(cli_export.export)  # fmt: skip
 app.add_typer(cli_data.rejections, name="rejections")
 
 

@@ -43,6 +43,7 @@ class Decode:
         self._registry = registry
         self._only_known_gateways = only_known_gateways
         self._ways: dict[str, Way] = {}
+        self._known_routes = ", ".join(routes.filters)
 
     def __call__(self, message: Message) -> tuple[Way, list[Part]]:
         """The way of the message and its parts. Never raises on input."""
@@ -69,14 +70,16 @@ class Decode:
     def _find(self, topic: str) -> Way:
         if len(self._ways) >= TOPICS_MAX:
             self._ways.clear()
-        way = self._ways[topic] = self._way(topic)
+        way = self._way(topic)
+        if way.decoder:
+            self._ways[topic] = way
         return way
 
     def _way(self, topic: str) -> Way:
         route = self._routes.match(topic)
         if route is None:
             refusal = Refusal(
-                None, Reason.NO_ROUTE, "no route takes this topic", "ganzhi decode --help lists routes"
+                None, Reason.NO_ROUTE, "no route takes this topic", f"routes: {self._known_routes}"
             )
             return Way(NO_ROUTE, NOWHERE, None, refusal)
         return self._on_route(topic, route)

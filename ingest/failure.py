@@ -2,8 +2,8 @@
 
 from enum import Enum, auto
 
-REFUSED_CLASSES = ("22",)
-"""Data exceptions: the same bytes fail again however often they are sent."""
+REFUSED_CLASSES = ("22", "54")
+"""Data exceptions and program limits (a document too large for jsonb): the same bytes fail again."""
 REFUSED_STATES = frozenset({"23502", "23514"})
 """NOT NULL and CHECK violations. 23505 (unique) is a race with another worker, it passes."""
 

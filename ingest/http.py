@@ -44,7 +44,7 @@ def application(registry: CollectorRegistry, refresh: Callable[[], None], ready:
     )
 
 
-def server(app: Starlette, host: str, port: int) -> Server:
+def server(app: Starlette) -> Server:
     """A server for the application. It keeps no idle connection long, so that slow clients hold nothing."""
-    return Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
+    return Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off",
                                  timeout_keep_alive=15, limit_concurrency=64, timeout_graceful_shutdown=2))  # fmt: skip

@@ -79,6 +79,8 @@ def _steps(applied: dict[int, str], storage: Storage) -> list[Migration]:
 
 
 def _pick_storage(conn: Connection[Any], used: set[str]) -> Storage:
+    if used == {"postgres"}:
+        return "postgres"
     row = conn.execute(SQL["offers_timescale"]).fetchone()
     offered = bool(row) and _enable_timescale(conn)
     if "timescale" in used and not offered:
@@ -111,8 +113,8 @@ def _seed(conn: Connection[Any]) -> None:
             [(d.code, d.name_zh, d.name_en, d.level, d.parent) for d in divisions],
         )
         places = [d.code for d in divisions if d.level != "zone"]
-        cells = [(place, domain) for place in places for domain in DOMAINS]
-        cursor.executemany(REGISTRY["upsert_cell"], [(n, *cell) for n, cell in enumerate(cells, start=1)])
+        cells = list(zip(*((place, domain) for place in places for domain in DOMAINS), strict=True))
+        cursor.execute(REGISTRY["add_cells"], [list(column) for column in cells])
         for m in METRICS.values():
             cursor.execute(
                 REGISTRY["upsert_metric"], [m.name, m.unit, m.hard_low, m.hard_high, m.soft_low, m.soft_high]

@@ -22,13 +22,15 @@ from ingest.metrics import Metrics
 from ingest.mqtt.transport import Transport
 from ingest.settings import Settings
 from ingest.store import Outcome
-from ingest.thread import WriterThread
+from ingest.thread import WriterThread, in_daemon
 from ingest.write import Writer
 from schemas.message import Message
 
 SLICE_MESSAGES = 500
 SLICE_SECONDS = 0.002
 """Decoding gives the loop back this often, so that the socket, the scrape and the writer are served."""
+SILENT_SECONDS = 15
+"""A write takes 20 ms; one that takes this long waits for a database that is not there."""
 QUIET_SECONDS = 0.005
 """Nothing for this long: the batch is written at once, a lone message or a full window waits no longer."""
 
@@ -65,15 +67,19 @@ class Pipeline:
         """Handed over and not yet committed, the oldest first."""
         self._filling = Batch()
         self._received_at = clock()
+        self.received = 0
+        """Messages taken from the broker."""
 
     @property
     def database_up(self) -> bool:
-        """Whether the database took what it was last asked."""
-        return self._thread.database_up
+        """Whether the database took what it was last asked, and has not been silent since."""
+        since = self._thread.writing_since
+        silent = since is not None and time.monotonic() - since > SILENT_SECONDS
+        return self._thread.database_up and not silent
 
     async def open(self) -> None:
         """Connect to the database, waiting for it and for its migrations as long as it takes."""
-        await asyncio.to_thread(self._thread.open)
+        await in_daemon(self._thread.open)
 
     def give_up(self) -> None:
         """Wait for the database no longer; what is not committed comes again."""
@@ -82,7 +88,7 @@ class Pipeline:
     async def run(self) -> None:
         """Until the transport stops receiving; then what was received is committed and acknowledged."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(asyncio.to_thread(self._thread.run), name="write")
+            tasks.create_task(in_daemon(self._thread.run), name="write")
             tasks.create_task(self._fill_batches(), name="receive")
 
     def oldest_seconds(self) -> float:
@@ -118,6 +124,7 @@ class Pipeline:
     async def _take(self, messages: list[Message]) -> None:
         """Decode messages into the batch, in slices; full batches are handed over on the way."""
         self._received_at = self._clock()
+        self.received += len(messages)
         routes, readings, begun = Counter[str](), 0, time.perf_counter()
         for message in messages:
             if self._is_full() or self._is_of_another_connection(message):
@@ -136,8 +143,7 @@ class Pipeline:
 
     def _is_full(self) -> bool:
         return (
-            self._filling.readings >= self._batch_readings
-            or len(self._filling.messages) >= self._batch_readings
+            self._filling.size >= self._batch_readings or len(self._filling.messages) >= self._batch_readings
         )
 
     def _is_of_another_connection(self, message: Message) -> bool:

@@ -5,7 +5,7 @@ mark that it did, are one transaction, so that it happens once. It is no sign of
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
@@ -13,12 +13,12 @@ from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from devices.store import Directory
-from ingest.batch import Batch, Sealed, seal
+from ingest.batch import Batch, Sealed, is_reading, seal
 from ingest.decode import Decode
 from ingest.migrate import storage_of
 from ingest.resolve import Resolver
 from ingest.settings import OnUnknownGateway, Settings
-from ingest.store import Store
+from ingest.store import Store, details
 from schemas.message import Message
 from schemas.reading import Part
 from schemas.rejection import Refusal
@@ -26,8 +26,8 @@ from schemas.routes import Routes
 from schemas.sql import queries
 
 SQL = queries("rejections.sql")
-CHUNK = 500
-"""Rejections in one transaction."""
+CHUNK = 100
+"""Rejections in one transaction, which keeps workers from registering new terminals while it lasts."""
 
 
 @dataclass(slots=True)
@@ -46,6 +46,12 @@ class Quarantine:
 
     def __init__(self, conn: Connection[Any], settings: Settings) -> None:
         self._conn = conn
+        self._settings = settings
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Know nothing: what a transaction brought that was rolled back must not be remembered."""
+        conn, settings = self._conn, self._settings
         self._registry = Registry()
         self._resolver = Resolver(self._registry, settings.unknown_terminals, settings.unknown_metrics)
         self._resolver.load(Directory(conn))
@@ -65,6 +71,8 @@ class Quarantine:
                     return
                 after = rows[-1][0]
                 self._replay_chunk(rows, done)
+            if dry_run:
+                self._begin_anew()
             yield done
 
     def _replay_chunk(self, rows: list[Any], done: Replayed) -> None:
@@ -89,9 +97,8 @@ def _mark(conn: Connection[Any], batch: Batch, sealed: Sealed, ids: list[int], d
     for part, refusals in sealed.refusals.items():
         still.setdefault(batch.message_of[part], []).extend(refusals)
     for number, refusals in still.items():
-        detail = [asdict(refusal) for refusal in refusals]
-        rejected = sum(refusal.index is not None for refusal in refusals)
-        conn.execute(SQL["keep"], [refusals[0].reason, rejected, Jsonb(detail), ids[number]])
+        rejected = sum(is_reading(refusal) for refusal in refusals)
+        conn.execute(SQL["keep"], [refusals[0].reason, rejected, Jsonb(details(refusals)), ids[number]])
     resolved = [id_ for number, id_ in enumerate(ids) if number not in still]
     conn.execute(SQL["resolve"], [resolved])
     done.rejections += len(ids)

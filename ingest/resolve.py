@@ -12,7 +12,7 @@ from devices.registry import Gateway, Metric, Registry, Terminal
 from devices.store import Known, NewTerminal
 from ingest.batch import Batch, Targets
 from ingest.settings import OnUnknown
-from schemas.catalogue import metric_of, unit_of
+from schemas.catalogue import METRICS, metric_of, unit_of
 from schemas.name import InvalidName, split
 from schemas.payload import shown, storable
 from schemas.reading import Name
@@ -21,6 +21,7 @@ from schemas.routes import Place
 from schemas.units import canonical as canonical_unit
 from schemas.units import conversion
 
+UNIT_CHARACTERS = 32
 METRICS_REGISTERED_MAX = 10_000
 """Metrics that senders may bring beside the catalogue's (contract, section 2)."""
 
@@ -60,13 +61,9 @@ class Resolver:
         """Metrics, cells and gateways, as after a start or a change."""
         self.registry.cells = directory.cells()
         self.registry.domain_of_cell = {id_: domain for (_, domain), id_ in self.registry.cells.items()}
-        self.load_gateways(directory)
+        self.registry.gateways = directory.gateways()
         for metric in directory.metrics():
             self.registry.add_metric(metric)
-
-    def load_gateways(self, directory: Directory) -> None:
-        """Registered gateways: their divisions and clocks."""
-        self.registry.gateways = directory.gateways()
 
     def __call__(self, directory: Directory, batch: Batch) -> Targets:
         """Registry rows and refusals for every reading and event of a batch; registers what is new."""
@@ -101,9 +98,9 @@ class Resolver:
             except InvalidName as error:
                 refused[name, unit] = Refusal(None, Reason.INVALID_NAME, error.detail, error.hint)
                 continue
-            if unit and not storable(unit):
-                refused[name, unit] = Refusal(None, Reason.UNIT_MISMATCH, f"unit {shown(unit)} is no text to store",
-                                              "take U+0000 and halves of surrogate pairs out")  # fmt: skip
+            if unit and (len(unit) > UNIT_CHARACTERS or not storable(unit)):
+                refused[name, unit] = Refusal(None, Reason.UNIT_MISMATCH, f"{shown(unit)} is no unit",
+                                              f"at most {UNIT_CHARACTERS} characters of text")  # fmt: skip
                 continue
             known = canonical(code)
             found[name, unit] = _Series(
@@ -144,13 +141,12 @@ class Resolver:
                 new.setdefault(one.metric, canonical_unit(one.unit))
         if new and self._on_metric is OnUnknown.REGISTER:
             directory.register_metrics(dict(list(new.items())[: self._room()]))
-        if new:
             for metric in directory.metrics():
                 self.registry.add_metric(metric)
         return known
 
     def _room(self) -> int:
-        return max(0, METRICS_REGISTERED_MAX - len(self.registry.metrics))
+        return max(0, METRICS_REGISTERED_MAX + len(METRICS) - len(self.registry.metrics))
 
     def _add_series(
         self, wanted: Wanted, series: _Series, terminals: dict[str, Terminal], metrics: dict[str, Metric]
@@ -168,11 +164,11 @@ class Resolver:
             else (1.0, 0.0)
         )
         if factors is None:
-            return Refusal(None, Reason.UNIT_MISMATCH, f"{series.unit!r} can't become {metric.unit!r}",
+            return Refusal(None, Reason.UNIT_MISMATCH, f"{shown(series.unit)} can't become {metric.unit!r}",
                            f"send {metric.name} in {metric.unit}")  # fmt: skip
-        same = factors == (1.0, 0.0) and bool(metric.unit or not unit)
+        same = factors == (1.0, 0.0) and (not unit or canonical_unit(unit) == metric.unit != "")
         if unit and same:
-            self.registry.add_spelling(unit, metric.unit)
+            same = self.registry.add_spelling(unit, metric.unit)
         base = split(name, None)[1]
         usual = same and (metric_of(base) or base) == metric.name
         self.registry.add_series(name, unit, terminal, metric, *factors, usual=usual)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import psycopg
 import structlog
 from starlette.applications import Starlette
 
-from ingest import http
+from ingest import certificate, http
 from ingest.decode import NO_ROUTE, Decode
 from ingest.metrics import Metrics
 from ingest.mqtt.codec import CodecTransport
@@ -21,7 +22,7 @@ from ingest.mqtt.transport import Transport
 from ingest.pipeline import Pipeline
 from ingest.publish import end_session
 from ingest.quota import PerMinute
-from ingest.settings import OnUnknownGateway, Settings
+from ingest.settings import OnUnknownGateway, Settings, SettingsError
 from ingest.write import Writer
 from schemas.routes import Routes
 
@@ -58,17 +59,15 @@ def assemble(settings: Settings, client_id: str, *, leaving: bool = False) -> Wo
     return Worker(transport, Pipeline(settings, transport, decode, writer, metrics), metrics)
 
 
-async def run(settings: Settings, number: int) -> bool:
-    """A worker until SIGTERM or SIGINT. Its client id and HTTP port carry its number.
-
-    Answers whether all that was received is committed and acknowledged; what is not comes again.
-    """
+async def run(settings: Settings, number: int) -> None:
+    """A worker until SIGTERM or SIGINT. Its client id and HTTP port carry its number. Raises `SettingsError`."""
     client_id = f"{settings.client_id}-{number}"
     worker = assemble(settings, client_id)
     port = settings.http_port + number if settings.http_port else 0
-    server = http.server(_application(settings, worker), settings.http_host, port)
+    server = http.server(_application(settings, worker))
+    listening = _listen(settings.http_host, port)
     stop = asyncio.create_task(_stop_signal(), name="stop")
-    serving = asyncio.create_task(server.serve(), name="http")
+    serving = asyncio.create_task(server.serve([listening]), name="http")
     log.info("worker_started", client_id=client_id, http_port=port)
     sys.setswitchinterval(SWITCH_SECONDS)
     collecting = asyncio.create_task(_collect_garbage(), name="garbage")
@@ -81,11 +80,18 @@ async def run(settings: Settings, number: int) -> bool:
         server.should_exit = True
         await serving
     log.info("worker_stopped", client_id=client_id, drained=drained)
-    return drained
 
 
-async def drain(settings: Settings, client_id: str) -> None:
-    """Empty the session of a worker that will not come back, and end it.
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SettingsError(f"can't listen on {host}:{port} ({error.strerror}): choose another GANZHI_HTTP_PORT "
+                            "or GANZHI_HTTP_HOST") from None  # fmt: skip
+
+
+async def drain(settings: Settings, client_id: str) -> int:
+    """Empty the session of a worker that will not come back, and end it; answers how many messages it had.
 
     Unsubscribes first, so that the share group sends it nothing more; ends when nothing came for
     `QUIET_SECONDS`. Whoever is still connected under this name loses the connection.
@@ -99,11 +105,26 @@ async def drain(settings: Settings, client_id: str) -> None:
         raise ConnectionError("the database is out of reach, so nothing can be emptied into it") from None
     async with worker.transport:
         running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
-        while not worker.transport.connected or worker.pipeline.quiet_seconds() < QUIET_SECONDS:  # noqa: ASYNC110
-            await asyncio.sleep(QUIET_SECONDS / 10)
+        await _until_quiet(worker, running)
         worker.transport.stop_receiving()
         await running
     await asyncio.to_thread(end_session, settings, client_id)
+    return worker.pipeline.received
+
+
+async def _until_quiet(worker: Worker, running: asyncio.Task[None]) -> None:
+    """Until nothing comes any more. Raises ConnectionError when the broker is out of reach."""
+    deadline = time.monotonic() + OPEN_SECONDS
+    while not worker.transport.connected or worker.pipeline.quiet_seconds() < QUIET_SECONDS:
+        if worker.transport.connected:
+            deadline = time.monotonic() + OPEN_SECONDS
+        elif time.monotonic() > deadline:
+            worker.pipeline.give_up()
+            raise ConnectionError("the broker is out of reach, so the session can't be emptied")
+        await asyncio.wait([running], timeout=QUIET_SECONDS / 10)
+        if running.done():
+            running.result()
+            raise ConnectionError("the service ended before the session was empty")
 
 
 async def _collect_garbage() -> None:
@@ -120,6 +141,9 @@ async def _collect_garbage() -> None:
 
 def _application(settings: Settings, worker: Worker) -> Starlette:
     def refresh() -> None:
+        for which, path in (("ca", settings.mqtt_ca), ("client", settings.mqtt_cert)):
+            if path:
+                worker.metrics.certificate_expiry.labels(which).set(certificate.of_file(path).timestamp())
         worker.metrics.observe(
             oldest_seconds=worker.pipeline.oldest_seconds(), broker_connected=worker.transport.connected,
             database_up=worker.pipeline.database_up, sessions_lost=worker.transport.sessions_lost,

@@ -143,10 +143,16 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=65_535, description="Their port: worker n listens on this + n; 0 takes any free one."),
     ] = 9108
-    observer_http_port: Annotated[int, Field(ge=0, le=65_535, description="The observer's port.")] = 9107
+    observer_http_port: Annotated[
+        int, Field(ge=0, le=65_535, description="The observer's port. Read by nothing yet.")
+    ] = 9107
     push_port: Annotated[
         int | None,
-        Field(ge=1, le=65_535, description="Port of `POST /push/{platform}/{gateway}`; off without it."),
+        Field(
+            ge=1,
+            le=65_535,
+            description="Port of `POST /push/{platform}/{gateway}`; off without it. Read by nothing yet.",
+        ),
     ] = None
     batch_readings: Annotated[
         int,
@@ -218,14 +224,21 @@ class Settings(BaseSettings):
     chunk_hours: Annotated[
         int, Field(ge=1, description="Span of a chunk of readings (storage timescale).")
     ] = 24
-    observe_seconds: Annotated[float, Field(gt=0, description="How often the observer looks.")] = 30
+    observe_seconds: Annotated[
+        float, Field(gt=0, description="How often the observer looks. Read by nothing yet.")
+    ] = 30
     goal_due: Annotated[
-        date, Field(description="When 300,000,000 terminals are due; an assumption, the policy's five years.")
+        date,
+        Field(
+            description="When 300,000,000 terminals are due; an assumption, the policy's five years. Read by nothing yet."
+        ),
     ] = date(2027, 12, 31)
     node_domains: Annotated[
         tuple[str, ...],
         NoDecode,
-        Field(description="Domains whose verified terminals count as nodes, comma-separated."),
+        Field(
+            description="Domains whose verified terminals are nodes, comma-separated. Read by nothing yet."
+        ),
     ] = (
         "manufacturing",
         "healthcare",

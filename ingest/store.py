@@ -7,20 +7,22 @@ means is `failure`'s to say.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import Connection
+from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 from pyroaring import BitMap
 
 from devices.registry import Registry
 from ingest import copy
-from ingest.batch import FLAGS, LATE, Batch, Sealed, reading_count
+from ingest.batch import FLAGS, LATE, Batch, Sealed, is_reading, reading_count
+from schemas.payload import shown
 from schemas.rejection import GARBAGE, Reason, Refusal
 from schemas.sql import queries
 
@@ -30,14 +32,19 @@ SESSION = {
     "statement_timeout": "60s",
     "lock_timeout": "20s",
     "idle_in_transaction_session_timeout": "60s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
     "jit": "off",
     "timezone": "UTC",
 }
 """A worker that hangs holds keys that others wait for; none of it may last."""
 CONNECT_SECONDS = 10
+ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""A server that vanished without a word is given up after 30 s (libpq: seconds, but for the last)."""
+DETAILED_REFUSALS = 1_000
+"""Refusals of one message that are kept in words; a pack can bring a million, the others keep place and reason."""
+FIRST_DAY = date(2000, 1, 1)
+DAYS_AT_ONCE = 50
+DAYS_MAX = 500
+"""Partitions that one transaction may touch: each is locked, with its indexes, in a table of fixed size."""
 KEPT_BYTES = 65_536
 """Of a payload that is too large: enough to see who sends what."""
 
@@ -61,15 +68,20 @@ class Outcome:
     direct_compress: bool = False
 
 
-def connect(url: str, *, application: str = APPLICATION, direct_compress: bool = False) -> Connection[Any]:
-    """A connection as the writer needs it. Raises `psycopg.OperationalError` when the server is out of reach."""
-    conn = psycopg.connect(
-        url, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name=application
-    )
+class TooWideError(Exception):
+    """A batch holds more days than one transaction may touch partitions."""
+
+
+def connect(url: str, *, application: str = APPLICATION, patient: bool = False) -> Connection[Any]:
+    """A connection as the writer needs it; `patient`: without time limits, for migrations and their locks.
+
+    Raises `psycopg.OperationalError` when the server is out of reach.
+    """
+    info = make_conninfo(url, connect_timeout=CONNECT_SECONDS, application_name=application, **ALIVE)
+    conn = psycopg.connect(info, autocommit=True)
     for name, value in SESSION.items():
-        conn.execute("SELECT set_config(%s, %s, false)", [name, value])
-    if direct_compress:
-        conn.execute("SET timescaledb.enable_direct_compress_copy = on")
+        if not (patient and name.endswith("_timeout")):
+            conn.execute("SELECT set_config(%s, %s, false)", [name, value])
     copy.register(conn)
     return conn
 
@@ -82,7 +94,9 @@ class Store:
     ) -> None:
         self.conn = conn
         self._client = _client_id(conn, client)
-        self._days: set[int] | None = set() if storage == "postgres" else None
+        self._days: dict[str, set[int]] | None = (
+            {"reading": set(), "event": set()} if storage == "postgres" else None
+        )
         self._unstored = unstored
         self._direct = storage == "timescale"
         self._warned = False
@@ -118,14 +132,16 @@ class Store:
         """Partitions of the postgres storage for the days that the batch holds, before its transaction."""
         if self._days is None:
             return
-        microseconds = sealed.rows["observed_at"].astype(np.int64)
-        days = {int(d) for d in np.unique(microseconds // 86_400_000_000)}
-        days |= {int((e.observed_at - copy.POSTGRES_EPOCH) // 86_400) for e in sealed.events}
-        if new := days - self._days:
-            dates = [datetime(2000, 1, 1, tzinfo=UTC).date() + timedelta(days=day) for day in sorted(new)]
-            for table in ("reading", "event"):
-                self.conn.execute(SQL["ensure_days"], [table, dates])
-            self._days |= new
+        days = np.unique(sealed.rows["observed_at"].astype(np.int64) // 86_400_000_000).tolist()
+        events = {int((event.observed_at - copy.POSTGRES_EPOCH) // 86_400) for event in sealed.events}
+        if len(days) + len(events) > DAYS_MAX:
+            raise TooWideError(f"it holds {len(days) + len(events)} days, one transaction takes {DAYS_MAX}")
+        for table, wanted in (("reading", set(days)), ("event", events)):
+            new = sorted(wanted - self._days[table])
+            for begin in range(0, len(new), DAYS_AT_ONCE):
+                piece = new[begin : begin + DAYS_AT_ONCE]
+                self.conn.execute(SQL["ensure_days"], [table, [FIRST_DAY + timedelta(day) for day in piece]])
+                self._days[table].update(piece)
 
     def _known(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """Which parts count already: in the ledger, earlier in this batch, or retained by the broker."""
@@ -190,7 +206,7 @@ class Store:
         stored = {
             n: r
             for n, r in by_message.items()
-            if r[0].reason not in GARBAGE or not self._unstored(r[0].reason)
+            if any(one.reason not in GARBAGE for one in r) or not self._unstored(r[0].reason)
         }
         if stored:
             with self.conn.cursor().copy(SQL["copy_rejection"]) as stream:
@@ -234,10 +250,7 @@ def count(
         outcome.readings_duplicate += reading_count(batch.parts[number])
     for number, refusals in sealed.refusals.items():
         if not known[number]:
-            events = {event.index for event in batch.parts[number].events}
-            outcome.readings_rejected.update(
-                r.reason for r in refusals if r.index is not None and r.index not in events
-            )
+            outcome.readings_rejected.update(r.reason for r in refusals if is_reading(r))
     for cell, n in enumerate(np.bincount(rows["cell_id"]).tolist()):
         if n:
             outcome.readings_committed[registry.domain_of_cell[cell]] += n
@@ -260,14 +273,25 @@ def _by_message(batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_]) -> d
 
 def _rejection_row(batch: Batch, number: int, refusals: list[Refusal]) -> tuple[Any, ...]:
     message, place = batch.messages[number], batch.places[number]
-    total = sum(reading_count(part) + len(part.events) for part in batch.parts_of(number))
-    rejected = sum(r.index is not None for r in refusals)
-    detail = [{k: v for k, v in asdict(r).items() if k != "hint" or v} for r in refusals]
+    parts = batch.parts_of(number)
+    total = sum(reading_count(p) + len(p.events) + sum(r.event for r in p.refusals) for p in parts)
+    rejected = sum(is_reading(r) for r in refusals)
     return (
         _time(message.received_at), message.topic, place.division, place.gateway, str(refusals[0].reason),
-        rejected, total, Jsonb(detail), message.content_type,
+        rejected, total, Jsonb(details(refusals)), message.content_type and shown(message.content_type),
         message.payload[:KEPT_BYTES] if refusals[0].reason is Reason.TOO_LARGE else message.payload,
     )  # fmt: skip
+
+
+def details(refusals: list[Refusal]) -> list[dict[str, Any]]:
+    """Refusals as they are kept: place and reason of each, in words only the first so many."""
+    return [_detail(r) if n < DETAILED_REFUSALS else {"index": r.index, "reason": r.reason}
+            for n, r in enumerate(refusals)]  # fmt: skip
+
+
+def _detail(refusal: Refusal) -> dict[str, Any]:
+    words = {"index": refusal.index, "reason": refusal.reason, "detail": refusal.detail}
+    return words | {"hint": refusal.hint} if refusal.hint else words
 
 
 def _client_id(conn: Connection[Any], name: str) -> int:

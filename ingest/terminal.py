@@ -44,6 +44,8 @@ def exit_codes() -> Iterator[None]:
         fail(USAGE, str(error))
     except (psycopg.OperationalError, CannotStart, ConnectionError) as error:
         fail(OUT_OF_REACH, str(error).strip())
+    except psycopg.errors.UndefinedTable:
+        fail(FAILED, "the database has not the tables of this release: run ganzhi migrate")
     except (CommandError, SchemaError, psycopg.Error) as error:
         fail(FAILED, str(error).strip())
 

@@ -4,6 +4,8 @@ A thread, and one that waits for nobody: each hand-over to the event loop and ba
 decoding (measured: 12 ms a batch of 20,000, of 34). What it has done it tells by callbacks.
 """
 
+import asyncio
+import contextlib
 import queue
 import random
 import threading
@@ -25,6 +27,32 @@ T = TypeVar("T")
 IDLE_SECONDS = 5.0
 """Without a batch for this long the writer looks after its connection: changes show within 10 s."""
 BACKOFF_SECONDS = (0.2, 10.0)
+
+
+async def in_daemon(function: Callable[[], None]) -> None:
+    """Run in a thread that nobody has to wait for: libpq may wait for a silent server longer than we may."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(fault: BaseException | None) -> None:
+        if done.done():
+            return
+        if fault is None or isinstance(fault, StoppedError):
+            done.set_result(None)
+        else:
+            done.set_exception(fault)
+
+    def run() -> None:
+        fault = None
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001  raised where it is awaited
+            fault = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody awaits it
+            loop.call_soon_threadsafe(tell, fault)
+
+    threading.Thread(target=run, name="write", daemon=True).start()
+    await done
 
 
 class StoppedError(Exception):
@@ -58,6 +86,8 @@ class WriterThread:
         landed: Callable[[], object],
     ) -> None:
         self.database_up = False
+        self.writing_since: float | None = None
+        """Since when, on the monotonic clock, a batch is being written."""
         self._writer = writer
         self._sealed = sealed
         self._settled = settled
@@ -81,7 +111,9 @@ class WriterThread:
         """Land batches until None comes. Raises `StoppedError`."""
         try:
             while batch := self._next():
+                self.writing_since = time.monotonic()
                 self._land(batch, Once(self._sealed))
+                self.writing_since = None
                 self._landed()
         finally:
             self._writer.close()
@@ -92,7 +124,18 @@ class WriterThread:
             try:
                 return self._batches.get(timeout=IDLE_SECONDS)
             except queue.Empty:
-                self._when_available(self._writer.idle)
+                self._look()
+
+    def _look(self) -> None:
+        """See whether the database is there, once: an end that is called for must not wait for it."""
+        try:
+            self._writer.idle()
+        except UnavailableError as error:
+            if self.database_up:
+                log.warning("database_unavailable", reason=str(error))
+            self.database_up = False
+        else:
+            self.database_up = True
 
     def _land(self, batch: Batch, sealed: Callable[[], object], *, last_resort: bool = False) -> None:
         """Store a batch, by halves where the database refuses it: a message that it refuses alone is rejected."""
@@ -129,9 +172,15 @@ class WriterThread:
 
 def _as_rejection(batch: Batch, error: RefusedError) -> Batch:
     """A message that the database refuses, with every reading of it refused; known if it comes again."""
-    refusal = Refusal(None, Reason.MALFORMED_PAYLOAD, f"the database refuses it ({error})")
-    refused = [replace(refusal, index=i) for i in range(batch.readings)] or [refusal]
+    refusal = Refusal(None, Reason.UNSUPPORTED, f"the database refuses it ({error})")
+    refused = []
+    for part in batch.parts:
+        refused += [replace(refusal, index=i) for i in part.indexes]
+        refused += [replace(refusal, index=event.index, event=True) for event in part.events]
+        refused += part.refusals
     absolute = any(part.absolute for part in batch.parts)
     rejection = Batch()
-    rejection.add(batch.messages[0], batch.places[0], [Part(refusals=refused, absolute=absolute)])
+    rejection.add(
+        batch.messages[0], batch.places[0], [Part(refusals=refused or [refusal], absolute=absolute)]
+    )
     return rejection

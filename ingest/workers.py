@@ -1,6 +1,7 @@
 """Several workers on one machine: a process each, started again when one dies, drained together."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ async def _supervise(count: int, config: Path | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     codes = await asyncio.gather(*(_keep(worker, config, stop) for worker in range(count)))
-    return max(codes)
+    return 1 if any(code not in {0, SETTINGS_WRONG} for code in codes) else max(codes)
 
 
 async def _keep(worker: int, config: Path | None, stop: asyncio.Event) -> int:
@@ -51,4 +52,6 @@ async def _keep(worker: int, config: Path | None, stop: asyncio.Event) -> int:
             stop.set()
             return code
         log.error("worker_ended", worker=worker, code=code, restart_in_seconds=PAUSE_SECONDS)
-        await asyncio.sleep(PAUSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
+            return 0

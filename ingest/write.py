@@ -19,8 +19,8 @@ from ingest.store import Outcome, Store
 from schemas.rejection import Reason
 
 log = structlog.get_logger()
-GATEWAYS_SECONDS = 5
-"""How often registered gateways are read again: changes are to be seen within 10 s."""
+LOOK_SECONDS = 5
+"""How often the registry's version is read: changes are to be seen within 10 s."""
 
 
 class UnavailableError(Exception):
@@ -49,7 +49,8 @@ class Writer:
         self._clock = clock
         self._max_age_seconds = settings.max_age_seconds
         self._store: Store | None = None
-        self._gateways_at = 0.0
+        self._looked_at = 0.0
+        self._version = 0
 
     def write(self, batch: Batch, sealed: Callable[[], object] = lambda: None) -> Outcome:
         """Write a batch; `sealed` is called when the rest is the database's work.
@@ -67,8 +68,10 @@ class Writer:
             raise self._failure(error) from error
         except SchemaError as error:
             raise UnavailableError(str(error)) from error
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            log.exception("seal_failed")
+        except store.TooWideError as error:
+            raise RefusedError(f"{error}: send it in smaller messages") from error
+        except Exception as error:  # costs the message that brings it about, never the service
+            log.exception("write_failed")
             raise RefusedError(f"a fault of this service: {type(error).__name__}") from error
 
     def connect(self) -> None:
@@ -107,15 +110,22 @@ class Writer:
         storage = storage_of(conn)
         if storage == "timescale":
             conn.execute("SET timescaledb.enable_direct_compress_copy = on")
-        self._resolver.load(Directory(conn))
+        self._load(conn)
         log.info("database_connected", storage=storage, server=conn.info.server_version)
         return Store(conn, storage, self._client_id, self._unstored)
 
+    def _load(self, conn: Connection[Any]) -> None:
+        """Know nothing but what the database says now: one that failed over may have other ids."""
+        self._version = Directory(conn).version()
+        self.registry.clear()
+        self._resolver.load(Directory(conn))
+
     def _refresh(self, conn: Connection[Any]) -> None:
         now = self._clock()
-        if now - self._gateways_at > GATEWAYS_SECONDS:
-            self._resolver.load_gateways(Directory(conn))
-            self._gateways_at = now
+        if abs(now - self._looked_at) > LOOK_SECONDS:
+            self._looked_at = now
+            if Directory(conn).version() != self._version:
+                self._load(conn)
 
     def _failure(self, error: psycopg.Error) -> UnavailableError | RefusedError:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__

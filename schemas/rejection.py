@@ -36,3 +36,5 @@ class Refusal:
     reason: Reason
     detail: str
     hint: str = ""
+    event: bool = False
+    """Of an event, which is no reading in the books."""

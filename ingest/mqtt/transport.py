@@ -19,6 +19,7 @@ import structlog
 
 from ingest.settings import Settings
 from schemas.message import Message
+from schemas.topic import shared
 
 WINDOW_BYTES = 64 * 1024 * 1024
 """Unacknowledged bytes above which the socket is not read, until they are below half."""
@@ -197,11 +198,12 @@ class Subscriber(ABC):
         leaving: bool = False,
     ) -> None:
         """`leaving`: unsubscribe instead, to empty the session of a worker that will not come back."""
-        share = f"$share/{settings.share_group}/" if settings.share_group else ""
         self.connected = False
         self.sessions_lost = 0
         self._settings = settings
-        self._filters = [share + name for name in filters]
+        self._filters = [
+            shared(name, settings.share_group) if settings.share_group else name for name in filters
+        ]
         self._client_id = client_id
         self._leaving_for_good = leaving
         self._clock = clock

@@ -8,9 +8,13 @@ SELECT pg_advisory_xact_lock(hashtext('ganzhi.registry'))
 SELECT code, id, division, domain, state FROM terminal WHERE code = ANY(%s)
 
 -- name: aliases
+-- By scheme and value, as the index has them; a code without a scheme has no alias.
 SELECT alias.scheme || ':' || alias.value, terminal.id, terminal.division, terminal.domain, terminal.state
-FROM alias JOIN terminal ON terminal.id = alias.terminal_id
-WHERE alias.valid_to IS NULL AND alias.scheme || ':' || alias.value = ANY(%s)
+FROM unnest(%s::text[]) AS wanted (code)
+JOIN alias ON alias.scheme = split_part(wanted.code, ':', 1)
+          AND alias.value = substr(wanted.code, strpos(wanted.code, ':') + 1)
+JOIN terminal ON terminal.id = alias.terminal_id
+WHERE alias.valid_to IS NULL
 
 -- name: register_terminals
 -- Those still missing under the lock get the next ids.
@@ -40,8 +44,12 @@ INSERT INTO division (code, name_zh, name_en, level, parent) VALUES (%s, %s, %s,
 ON CONFLICT (code) DO UPDATE
     SET name_zh = excluded.name_zh, name_en = excluded.name_en, level = excluded.level, parent = excluded.parent
 
--- name: upsert_cell
-INSERT INTO cell (id, division, domain) VALUES (%s, %s, %s) ON CONFLICT (division, domain) DO NOTHING
+-- name: add_cells
+-- Ids never change: what a release adds comes behind what is there.
+INSERT INTO cell (id, division, domain)
+SELECT (SELECT coalesce(max(id), 0) FROM cell) + row_number() OVER (ORDER BY new.place), new.division, new.domain
+FROM unnest(%s::int[], %s::text[]) WITH ORDINALITY AS new (division, domain, place)
+WHERE NOT EXISTS (SELECT FROM cell WHERE cell.division = new.division AND cell.domain = new.domain)
 
 -- name: upsert_metric
 -- The catalogue's limits follow the release; ids never change.
@@ -50,3 +58,6 @@ SELECT (SELECT coalesce(max(id), 0) + 1 FROM metric), %s, %s, %s, %s, %s, %s, tr
 ON CONFLICT (name) DO UPDATE
     SET hard_low = excluded.hard_low, hard_high = excluded.hard_high,
         soft_low = excluded.soft_low, soft_high = excluded.soft_high, catalogued = true
+
+-- name: version
+SELECT version FROM registry_version

@@ -1,6 +1,8 @@
 """The order of things on the way of a reading: what is acknowledged when, and what outages, signals and refusals do."""
 
 import json
+import os
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -150,10 +152,10 @@ def test_what_only_the_database_refuses_is_found_by_halves(database, gateway, ne
     reason, rejected, total, payload, detail = database.one(
         "SELECT reason, rejected, total, payload, detail FROM rejection"
     )
-    assert (reason, rejected, total, payload) == ("malformed_payload", 3, 3, refused)
+    assert (reason, rejected, total, payload) == ("unsupported", 3, 3, refused)
     assert "23514" in detail[0]["detail"]
-    assert metrics("messages_rejected_total", "malformed_payload") == 1
-    assert metrics("readings_rejected_total", "malformed_payload") == 3
+    assert metrics("messages_rejected_total", "unsupported") == 1
+    assert metrics("readings_rejected_total", "unsupported") == 3
     assert metrics("messages_committed_total") == 81
 
 
@@ -245,3 +247,23 @@ def test_every_scrape_balances(database, gateway, new_worker, settled):
     final = scrapes[-1]
     assert final("messages_duplicate_total") == final("messages_rejected_total") == 1000
     assert final("readings_committed_total") == database.one("SELECT count(*) FROM reading")[0]
+
+
+@ON_POSTGRES
+def test_a_database_that_falls_silent_holds_nobody(database, gateway, new_worker, settled):
+    """A server that hangs is said to be away; a worker that is told to leave leaves, and nothing is lost."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    (backend,) = database.one("SELECT pid FROM pg_stat_activity WHERE application_name = 'ganzhi'")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        gateway.publish(TOPIC, *packs(20))
+        worker.wait(lambda m: m("database_up") == 0, "aware that its database is silent")
+        assert worker.terminate() == 0
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    worker.start()
+    metrics = settled(worker)
+    metrics.assert_balanced()
+    assert stored(database) == (20, 20)

@@ -11,6 +11,7 @@ from ingest.failure import Failure, classify
         ("22001", True, Failure.REFUSED),  # string too long
         ("22003", True, Failure.REFUSED),  # number out of range
         ("22P05", True, Failure.REFUSED),  # character without an equivalent
+        ("54000", False, Failure.REFUSED),  # too large a document
         ("23502", False, Failure.REFUSED),  # NOT NULL
         ("23514", False, Failure.REFUSED),  # CHECK
         (None, True, Failure.REFUSED),  # the driver refuses U+0000
