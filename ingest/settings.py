@@ -230,7 +230,7 @@ class Settings(BaseSettings):
     goal_due: Annotated[
         date,
         Field(
-            description="When 300,000,000 terminals are due; an assumption, the policy's five years. Read by nothing yet."
+            description="When 300,000,000 terminals are due, an assumption: five years. Read by nothing yet."
         ),
     ] = date(2027, 12, 31)
     node_domains: Annotated[

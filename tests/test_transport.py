@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from ingest.mqtt import transport as shared
+from ingest.mqtt import inbox as shared
 from ingest.mqtt.codec import CodecTransport, _Link
 from ingest.mqtt.paho import PahoTransport
 from ingest.mqtt.transport import Backoff, Inbox, Patience, Subscriber

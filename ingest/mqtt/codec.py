@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 import mqtt5
 import numpy as np
 
-from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Inbox, Subscriber, tls_context
+from ingest.mqtt.inbox import Inbox
+from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber, tls_context
 from schemas.message import Message
 
 PINGREQ = mqtt5.PingReqPacket().write()

@@ -10,21 +10,16 @@ import random
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 import structlog
 
+from ingest.mqtt.inbox import Inbox
 from ingest.settings import Settings
 from schemas.message import Message
 from schemas.topic import shared
-
-WINDOW_BYTES = 64 * 1024 * 1024
-"""Unacknowledged bytes above which the socket is not read, until they are below half."""
-MESSAGE_BYTES = 400
-"""Memory of a message beside its payload: object, topic and bytes header, measured on Python 3.11."""
 
 ADVICE = {
     0x80: "see the broker's log for the reason",
@@ -119,69 +114,6 @@ class Backoff:
         pause = random.uniform(0, self._ceiling)  # noqa: S311  spreads clients out, keeps no secret
         self._ceiling = min(self._longest, 2 * self._ceiling)
         return pause
-
-
-class Inbox:
-    """Messages of the current connection that wait to be handed out, and the weight of all unacknowledged."""
-
-    def __init__(self) -> None:
-        self.connection = 0
-        """Number of the current connection; an acknowledgement belongs to it."""
-        self.closed = False
-        self._messages: deque[Message] = deque()
-        self._weight_bytes = 0
-        self._fault: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def full(self) -> bool:
-        return self._weight_bytes > WINDOW_BYTES
-
-    @property
-    def slack(self) -> bool:
-        return self._weight_bytes < WINDOW_BYTES // 2
-
-    def put(self, messages: Sequence[Message]) -> None:
-        """Append what arrived and wake the reader once."""
-        self._messages.extend(messages)
-        self._weight_bytes += _weight_bytes(messages)
-        self._wake()
-
-    async def take(self, limit: int) -> list[Message]:
-        """Wait for a message; up to `limit` of them, none when closed. Raises what `fail` was given."""
-        while not self._messages and not self.closed:
-            if self._fault:
-                raise self._fault
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        popleft = self._messages.popleft
-        return [popleft() for _ in range(min(limit, len(self._messages)))]
-
-    def release(self, messages: Sequence[Message]) -> None:
-        """Take the weight of acknowledged messages off."""
-        self._weight_bytes -= _weight_bytes(messages)
-
-    def forget(self) -> None:
-        """The connection is over: what was not handed out comes again on the next one."""
-        self._weight_bytes -= _weight_bytes(self._messages)
-        self._messages.clear()
-        self.connection += 1
-
-    def close(self) -> None:
-        self.closed = True
-        self._wake()
-
-    def fail(self, fault: BaseException) -> None:
-        self._fault = fault
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-def _weight_bytes(messages: Iterable[Message]) -> int:
-    return sum([len(message.payload) + MESSAGE_BYTES for message in messages])
 
 
 class Subscriber(ABC):
