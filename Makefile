@@ -33,7 +33,7 @@ docs: .venv/installed
 lock:
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header \
 		--output-file requirements.lock pyproject.toml
-	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --extra demo --group dev \
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --extra demo --extra parquet --group dev \
 		--output-file requirements-dev.lock pyproject.toml
 
 .venv/installed: requirements-dev.lock pyproject.toml

@@ -1,0 +1,28 @@
+-- What `ganzhi export` reads. Tables are named without their schema: a city's reader means its own views.
+-- The last three conditions are alike; NULL stands for all.
+
+-- name: csv
+COPY ({rows}) TO STDOUT (FORMAT csv, HEADER)
+
+-- name: readings
+SELECT observed_at, terminal, metric, unit, value, quality, division, domain
+FROM reading_detail
+WHERE observed_at >= %(since)s::timestamptz AND observed_at < %(until)s::timestamptz
+  AND (%(divisions)s::int[] IS NULL OR division = ANY (%(divisions)s::int[]))
+  AND (%(domain)s::text IS NULL OR domain = %(domain)s::text)
+
+-- name: hourly
+SELECT bucket, cell.division, cell.domain, metric.name AS metric, metric.unit, n, sum, min, max
+FROM reading_hourly JOIN cell ON cell.id = cell_id JOIN metric ON metric.id = metric_id
+WHERE bucket >= %(since)s::timestamptz AND bucket < %(until)s::timestamptz
+  AND (%(divisions)s::int[] IS NULL OR cell.division = ANY (%(divisions)s::int[]))
+  AND (%(domain)s::text IS NULL OR cell.domain = %(domain)s::text)
+
+-- name: daily
+-- By terminal; division and domain are the terminal's of today.
+SELECT bucket, terminal.code AS terminal, metric.name AS metric, metric.unit, n, sum, min, max,
+       terminal.division, terminal.domain
+FROM reading_daily JOIN terminal ON terminal.id = terminal_id JOIN metric ON metric.id = metric_id
+WHERE bucket >= %(since)s::timestamptz AND bucket < %(until)s::timestamptz
+  AND (%(divisions)s::int[] IS NULL OR terminal.division = ANY (%(divisions)s::int[]))
+  AND (%(domain)s::text IS NULL OR terminal.domain = %(domain)s::text)
