@@ -142,8 +142,13 @@ def test_what_only_the_database_refuses_can_be_replayed_whole(database):
     """Its readings, its events and what was refused before keep their own places in the message."""
     database.execute("ALTER TABLE reading ADD CONSTRAINT odd CHECK (value <> 12345)")
     at = int(time.time()) - 10
-    pack = [{"bn": "a/", "bt": at}, {"n": "temperature", "v": 20}, {"n": "rpm", "v": 12345}, {"n": "door", "vs": "open"},
-            {"n": "temperature", "v": "warm"}]  # fmt: skip
+    pack = [
+        {"bn": "a/", "bt": at},
+        {"n": "temperature", "v": 20},
+        {"n": "rpm", "v": 12345},
+        {"n": "door", "vs": "open"},
+        {"n": "temperature", "v": "warm"},
+    ]
     desk = Desk(database)
     desk.land(pack)
     assert database.one("SELECT count(*) FROM reading") == (0,)
