@@ -1,15 +1,17 @@
 """The command `ganzhi`: what each command takes. The work is done elsewhere."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ingest import cli_data, cli_export, cli_publish, cli_state
+from ingest import cli_data, cli_export, cli_publish, cli_registry, cli_state
 from ingest.cli_export import CityReader, PasswordDir, Roles
-from ingest.settings import SettingsError, load
-from ingest.terminal import Config, configure_logs, exit_codes, out
+from ingest.settings import Settings, SettingsError, load
+from ingest.terminal import CommandError, Config, configure_logs, exit_codes, out
 
 T = TypeVar("T")
 app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.",
@@ -21,9 +23,17 @@ def migrate(
     roles: Roles = False,
     password_dir: PasswordDir = None,
     city_reader: CityReader = None,
+    maintain: Annotated[
+        bool, typer.Option("--maintain", help="Then maintain: retention, duplicates, recompression, rollups.")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Maintain again and again, this many hours apart; for a service."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Bring the database to this version; picks the storage by what the server offers."""
+    from ingest import maintain as upkeep
     from ingest import migrate as steps
     from ingest import roles as rights
     from ingest import store
@@ -34,6 +44,8 @@ def migrate(
             settings.database_url.get_secret_value(), application="ganzhi migrate", patient=True
         ) as conn:
             done = steps.migrate(conn)
+            if done.storage == "timescale":
+                upkeep.set_chunk_hours(conn, settings)
             made = (
                 rights.make(conn, password_dir, city_reader or ())
                 if roles or city_reader
@@ -45,6 +57,28 @@ def migrate(
         out.print(
             f"the database is at version {steps.newest()}, storage [bold]{done.storage}[/] on PostgreSQL {server}"
         )
+        if maintain or every:
+            _maintain(settings, every)
+
+
+def _maintain(settings: Settings, every: float | None) -> None:
+    """Once, or every so many hours until a signal ends it: each step is whole, whenever that is."""
+    from ingest import maintain as upkeep
+    from ingest import store
+
+    while True:
+        url = settings.database_url.get_secret_value()
+        with store.connect(url, application="ganzhi maintain") as conn:
+            rest = upkeep.REST if every else timedelta()
+            if (
+                not upkeep.run(conn, settings, lambda line: out.print(line, highlight=False), rest)
+                and not every
+            ):
+                raise CommandError("maintenance is running already: wait for it, or end the other one")
+        if not every:
+            return
+        out.print(f"maintained at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", highlight=False)
+        time.sleep(every * 3600)
 
 
 @app.command(epilog="Example: ganzhi ingest --workers 2")
@@ -97,6 +131,8 @@ app.command(epilog="Example: ganzhi status --watch")(cli_state.status)
 app.command(epilog="Example: ganzhi export --division 370100 --domain municipal --from 2026-11-01 --to 2026-12-01 "
                    "--what hourly --out november.csv")(cli_export.export)  # fmt: skip
 app.add_typer(cli_data.rejections, name="rejections")
+app.add_typer(cli_registry.terminals, name="terminals")
+app.add_typer(cli_registry.gateways, name="gateways")
 
 
 def main() -> None:

@@ -21,6 +21,9 @@ PREFIX = "GANZHI_"
 RECEIVE_MAXIMUM_LIMIT = 65_534
 """65,535 is the protocol's default, which the codec does not send: then the broker's own limit rules."""
 
+REFRESH_DAYS = 2
+"""Until late readings are in the rollups: the day of their bucket, and a day that maintenance may be away."""
+
 
 class SettingsError(Exception):
     """Settings that cannot work together; the text names each and what to do. Exit code 2."""
@@ -218,7 +221,12 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="How long readings and events are kept; 0: for ever.")
     ] = 400
     retention_hourly_days: Annotated[
-        int, Field(ge=0, description="How long hourly rollups are kept; 0: for ever.")
+        int,
+        Field(
+            ge=0,
+            description="How long rollups are kept, never shorter than readings; 0: for ever. Storage "
+            "timescale: the other computes them from readings.",
+        ),
     ] = 3650
     retention_rejection_days: Annotated[int, Field(ge=1, description="How long rejections are kept.")] = 90
     chunk_hours: Annotated[
@@ -284,7 +292,23 @@ class Settings(BaseSettings):
                              "share topics that begin with $; let a bridge republish them")  # fmt: skip
         if (self.mqtt_cert is None) != (self.mqtt_key is None):
             raise ValueError("GANZHI_MQTT_CERT and GANZHI_MQTT_KEY go together: set both or neither")
+        self._check_retention()
         return self
+
+    def _check_retention(self) -> None:
+        """A refresh of rollups over readings that are dropped deletes rollups: readings have to outlast it."""
+        raw, chunk_days = self.raw_kept_days, self.chunk_hours / 24
+        if raw and not self.max_age_days + REFRESH_DAYS < raw - chunk_days:
+            raise ValueError(
+                f"GANZHI_RETENTION_RAW_DAYS ({raw}) is too short: readings come up to GANZHI_MAX_AGE_DAYS "
+                f"({self.max_age_days}) days late and are taken into rollups within {REFRESH_DAYS} more, which must "
+                f"be less than it without a chunk of GANZHI_CHUNK_HOURS ({self.chunk_hours}); keep readings for "
+                f"{math.floor(self.max_age_days + REFRESH_DAYS + chunk_days) + 1} days, or accept younger ones only"
+            )
+        if raw and 0 < self.retention_hourly_days < raw:
+            raise ValueError(f"GANZHI_RETENTION_HOURLY_DAYS ({self.retention_hourly_days}) is shorter than "
+                             f"GANZHI_RETENTION_RAW_DAYS ({raw}): rollups outlive readings; raise it, or 0 for "
+                             "ever")  # fmt: skip
 
     def mqtt_host_port(self) -> tuple[str, int]:
         """Host and port of the broker, with the scheme's usual port where none is said."""
@@ -303,6 +327,11 @@ class Settings(BaseSettings):
     def mqtt_tls(self) -> bool:
         """Whether the broker is spoken to over TLS."""
         return self.mqtt_url.get_secret_value().startswith("mqtts:")
+
+    @property
+    def raw_kept_days(self) -> int:
+        """How long readings and events are kept; 0: for ever, as where they may be of any age."""
+        return self.retention_raw_days if self.max_age_days else 0
 
     @property
     def max_age_seconds(self) -> float:

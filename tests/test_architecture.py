@@ -19,7 +19,20 @@ MAY_IMPORT = {
 }
 OURS = {"schemas", "devices", "ingest"}
 PURE_FILES = {
-    *(f"devices/{name}.py" for name in ("code", "division", "presence", "coverage", "gaps")),
+    *(
+        f"devices/{name}.py"
+        for name in (
+            "code",
+            "division",
+            "index",
+            "registry",
+            "importer",
+            "datum",
+            "presence",
+            "coverage",
+            "gaps",
+        )
+    ),
     *(f"ingest/{name}.py" for name in ("failure", "batch")),
 }
 IMPURE = {

@@ -105,13 +105,13 @@ BEGIN
             ('ganzhi_observer', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_observer', 'SELECT', '{ledger,ledger_timeless,ledger_client,registry_version,schema_version}'),
             ('ganzhi_observer', 'SELECT', '{alias,cell,division,gateway,metric,plan,declared}'),
-            ('ganzhi_observer', 'SELECT', '{maintenance,maintenance_span}'),
+            ('ganzhi_observer', 'SELECT', '{maintenance,maintenance_span,audit}'),
             ('ganzhi_observer', 'SELECT, UPDATE (first_heard_at, said_offline_at)', '{terminal}'),
             ('ganzhi_observer', 'SELECT, DELETE', '{heard}'),
             ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{coverage,coverage_gap,indicator}'),
             ('ganzhi_reader', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_reader', 'SELECT', '{alias,cell,division,gateway,metric,terminal,schema_version}'),
-            ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,indicator}'),
+            ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,indicator,audit}'),
             -- Of no city in particular; all else a city reads through schema city.
             ('ganzhi_city', 'SELECT', '{cell,division,metric,schema_version}')
         ) AS grants (role, what, names), unnest(names::text[]) AS name

@@ -1,0 +1,221 @@
+"""The registry's commands: `terminals import, export, show, retire` and `gateways import, list, show, add`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from psycopg import Connection
+from rich.progress import Progress
+from rich.table import Table
+
+from devices import importer
+from devices.datum import Datum
+from devices.division import DOMAINS, PROVINCE
+from ingest.settings import Settings, SettingsError, load
+from ingest.terminal import Config, err, exit_codes, out
+from ingest.terminals import Imported
+
+terminals = typer.Typer(help="The registry: which terminals there are, and where.", no_args_is_help=True)
+gateways = typer.Typer(help="What publishes for many terminals.", no_args_is_help=True)
+STATES = ("planned", "installed", "retired", "discovered")
+
+File = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet, first line: the columns.")
+]
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Connection[Any]]:
+    from ingest import store
+
+    with store.connect(settings.database_url.get_secret_value(), application="ganzhi registry") as conn:
+        yield conn
+
+
+@terminals.command("import", epilog="Example: ganzhi terminals import meters.csv --datum gcj02")
+def import_terminals(
+    file: File,
+    datum: Annotated[
+        Datum, typer.Option(help="What lon and lat are measured in; stored as WGS 84.")
+    ] = Datum.WGS84,
+    config: Config = None,
+) -> None:
+    """Register terminals, or change what is known of them. Lines that are wrong cost only themselves."""
+    from ingest import terminals as registry
+
+    with exit_codes():
+        settings = load(config)
+        with _database(settings) as conn, Progress(console=err, transient=True) as bar:
+            task = bar.add_task(file.name, total=1.0)
+            done = registry.import_terminals(
+                conn, file, datum, lambda share: bar.update(task, completed=share)
+            )
+        _say(done)
+
+
+def _say(done: Imported) -> None:
+    out.print(f"{done.created:,} created, {done.updated:,} updated, {done.unchanged:,} unchanged, "
+              f"{done.refused:,} refused", highlight=False)  # fmt: skip
+    if done.refused_file:
+        out.print(f"refused lines and why: {done.refused_file}", highlight=False, soft_wrap=True)
+    if done.suspect_imeis:
+        out.print(
+            f"{done.suspect_imeis:,} IMEIs have a wrong check digit; they are registered", highlight=False
+        )
+    if done.ignored:
+        out.print(f"columns that nobody knows: {', '.join(done.ignored)}", highlight=False, markup=False)
+
+
+@terminals.command(epilog="Example: ganzhi terminals export --division 370100 --out jinan.csv")
+def export(
+    division: Annotated[int, typer.Option(help="Division, all within it included.")] = PROVINCE,
+    domain: Annotated[str | None, typer.Option(help="Only of this domain, such as municipal.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only in this state; discovered ones are left out without it.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="File to write; standard output without it.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """The registry as CSV that `terminals import` takes; coordinates in WGS 84."""
+    from ingest import terminals as registry
+    from ingest.export import whole_file
+
+    with exit_codes():
+        place = _checked(importer.division, str(division))
+        for name, value, known in (("--domain", domain, DOMAINS), ("--state", state, STATES)):
+            if value not in {None, *known}:
+                raise SettingsError(f"{name} {value}: there are {', '.join(known)}")
+        target = whole_file(file) if file else nullcontext(sys.stdout.buffer)
+        with _database(load(config)) as conn, target as stream:
+            count = registry.export(conn, stream, place, domain, state)
+        err.print(f"{count:,} terminals" + (f" in {file}" if file else ""), highlight=False)
+
+
+@terminals.command(epilog="Example: ganzhi terminals show imei:860000000000009")
+def show(
+    code: Annotated[str, typer.Argument(help="Its code in any spelling, or an alias.")], config: Config = None
+) -> None:
+    """What is known of one terminal."""
+    from ingest import terminals as registry
+
+    with exit_codes(), _database(load(config)) as conn:
+        row, aliases = registry.show(conn, code)
+    for name, value in row.items():
+        if value is not None:
+            out.print(f"[bold]{name:>18}[/]  ", end="")
+            out.print(value, highlight=False, markup=False)
+    for alias, since, until in aliases:
+        out.print(f"{'alias':>18}  {alias} from {since:%Y-%m-%d}" + (f" to {until:%Y-%m-%d}" if until else ""),
+                  highlight=False, markup=False)  # fmt: skip
+
+
+@terminals.command(epilog="Example: ganzhi terminals retire imei:860000000000009 --on 2026-11-01")
+def retire(
+    codes: Annotated[list[str], typer.Argument(metavar="CODE...", help="Codes in any spelling.")],
+    on: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day; today without it.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Take terminals out of service, all of these or none. What they sent stays."""
+    from ingest import terminals as registry
+
+    day: date = (on or datetime.now(UTC)).date()
+    with exit_codes(), _database(load(config)) as conn:
+        done = registry.retire(conn, codes, day)
+    out.print(f"{done:,} retired, {len(codes) - done:,} were before", highlight=False)
+
+
+@gateways.command("import", epilog="Example: ganzhi gateways import gateways.csv")
+def import_gateways(file: File, config: Config = None) -> None:
+    """Register gateways: name, division, kind, owner, contact, utc_offset."""
+    from ingest import terminals as registry
+
+    with exit_codes():
+        with _database(load(config)) as conn:
+            done = registry.import_gateways(conn, file)
+        _say(done)
+
+
+@gateways.command("list", epilog="Example: ganzhi gateways list")
+def list_(config: Config = None) -> None:
+    """Every registered gateway."""
+    from ingest import terminals as registry
+
+    with exit_codes(), _database(load(config)) as conn:
+        rows = registry.list_gateways(conn)
+    table = Table("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "last seen",
+                  title="网关 gateways")  # fmt: skip
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    out.print(table if rows else "no gateways; ganzhi gateways add NAME registers one")
+
+
+@gateways.command("show", epilog="Example: ganzhi gateways show jn-water-01")
+def show_gateway(name: str, config: Config = None) -> None:
+    """One gateway: what is known of it, its terminals, and what its vendor needs."""
+    from ingest import terminals as registry
+    from ingest.terminal import CommandError
+    from ingest.vendor import sheet
+
+    with exit_codes():
+        settings = load(config)
+        with _database(settings) as conn:
+            rows = registry.list_gateways(conn, name)
+            if not rows:
+                raise CommandError(f"no gateway {name}; ganzhi gateways list shows them")
+            counts = conn.execute(registry.SQL["terminals_of_gateway"], [name]).fetchall()
+        for label, value in zip(("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "heard"),
+                                rows[0], strict=True):  # fmt: skip
+            if value is not None:
+                out.print(f"{label:>12}  {value}", highlight=False, markup=False)
+        out.print(
+            f"{'terminals':>12}  " + (", ".join(f"{n:,} {s}" for s, n in counts) or "none"), highlight=False
+        )
+        _vendor(sheet(settings, name, rows[0][1]))
+
+
+@gateways.command(epilog="Example: ganzhi gateways add jn-water-01 --division 370102 --owner 济南水务")
+def add(
+    name: str,
+    division: Annotated[str | None, typer.Option(help="Where its terminals are, such as 370102.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Such as edge, nbiot or video.")] = None,
+    owner: Annotated[str | None, typer.Option()] = None,
+    contact: Annotated[str | None, typer.Option(help="Whom to call when it is silent.")] = None,
+    utc_offset: Annotated[
+        str | None, typer.Option(help="+08:00 for one that sends local time as UTC: it is repaired.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Register a gateway, or change it, and print what its vendor needs."""
+    from ingest import terminals as registry
+    from ingest.vendor import sheet
+
+    with exit_codes():
+        settings = load(config)
+        _checked(importer.gateway_name, name)
+        place = _checked(importer.division, division)
+        offset = _checked(importer.utc_offset_seconds, utc_offset)
+        with _database(settings) as conn:
+            new = registry.add_gateway(conn, [name, place, kind, owner, contact, offset])
+            place = registry.list_gateways(conn, name)[0][1]
+        out.print({True: "added", False: "changed", None: "as it was"}[new])
+        _vendor(sheet(settings, name, place))
+
+
+def _checked(read: importer.Reader, text: str | None) -> Any:
+    try:
+        return None if text is None else read(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _vendor(lines: dict[str, str]) -> None:
+    for label, text in lines.items():
+        out.print(f"{label:>12}  {text}", highlight=False, markup=False, soft_wrap=True)

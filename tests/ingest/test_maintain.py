@@ -1,0 +1,308 @@
+"""Maintenance on both storages: what it removes, what it leaves, and that rollups agree with readings after it."""
+
+import json
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pytest
+
+from ingest import copy, maintain, store
+from ingest.settings import SettingsError, load
+
+DAY = 86_400
+NOW = int(time.time())
+TOPIC = "ganzhi/v1/370102/maintain/telemetry"
+AGREE = """
+WITH raw AS ({raw}) SELECT count(*), count(*) FILTER (WHERE raw.n IS DISTINCT FROM rollup.n
+    OR raw.min <> rollup.min OR raw.max <> rollup.max OR abs(raw.sum - rollup.sum) > 1e-9 * greatest(1, abs(raw.sum)))
+FROM raw FULL JOIN {rollup} AS rollup USING (bucket, {key}, metric_id)
+"""
+RAW = """SELECT date_bin('{width}', observed_at, 'epoch') AS bucket, {key}, metric_id, count(*) AS n, sum(value) AS sum,
+    min(value) AS min, max(value) AS max FROM reading GROUP BY 1, 2, 3"""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("GANZHI_")]:
+        monkeypatch.delenv(name)
+
+
+def readings(days_ago, terminals=range(1, 101), value=20.0, quality=0, seconds=600):
+    """A reading of each terminal, every so many seconds of a day (UTC); the same each time."""
+    times = (NOW // DAY - days_ago) * DAY + np.arange(0, DAY, seconds)
+    rows = copy.reading_rows(len(times) * len(terminals))
+    rows["observed_at"] = np.tile((times - copy.POSTGRES_EPOCH) * 1_000_000, len(terminals))
+    rows["terminal_id"] = np.repeat(terminals, len(times))
+    rows["metric_id"] = 1
+    rows["cell_id"] = rows["terminal_id"] % 7 + 1
+    rows["value"] = value + rows["terminal_id"] / 10
+    rows["quality"] = quality
+    return rows
+
+
+@pytest.fixture
+def put(database):
+    """Stores readings as a worker does, without the ledger: what it can't know, maintenance has to find."""
+    with store.connect(database.url) as conn:
+
+        def write(rows):
+            if database.storage == "postgres":
+                days = {datetime.fromtimestamp(s, UTC).date() for s in seconds(rows)}
+                conn.execute(store.SQL["ensure_days"], ["reading", sorted(days)])
+            else:
+                conn.execute("SET timescaledb.enable_direct_compress_copy = on")
+            with conn.cursor().copy(store.SQL["copy_reading"]) as stream:
+                stream.write(copy.copy_bytes(rows))
+
+        yield write
+
+
+def seconds(rows):
+    """Unix times of readings."""
+    return (rows["observed_at"] // 1_000_000 + copy.POSTGRES_EPOCH).tolist()
+
+
+def run(database, **settings):
+    """One maintenance; what it said."""
+    said = []
+    with store.connect(database.url) as conn:
+        assert maintain.run(conn, load(**settings), said.append)
+    assert [line for line in said if "put off" in line] == []
+    return said
+
+
+def assert_rollups_agree(database):
+    """Both rollups say what the readings say: n, min and max exactly, the sum within 1e-9."""
+    for rollup, width, key in (("hourly", "1 hour", "cell_id"), ("daily", "1 day", "terminal_id")):
+        raw = RAW.format(width=width, key=key)
+        groups, differing = database.one(AGREE.format(raw=raw, rollup=f"reading_{rollup}", key=key))
+        assert groups
+        assert differing == 0, f"reading_{rollup}: {differing} of {groups} differ"
+
+
+def count(database):
+    """Readings."""
+    return database.one("SELECT count(*) FROM reading")[0]
+
+
+def removed(database):
+    """Duplicates that were removed, in all."""
+    return database.one("SELECT coalesce(sum(rows), 0) FROM maintenance WHERE job = 'duplicates'")[0]
+
+
+def test_of_equal_readings_one_is_left(database, put):
+    """A repacked day is gone again, the first copy stays; other values and times of arrival are left alone."""
+    first, late = readings(3), readings(3, quality=16)
+    put(first)
+    run(database)
+    put(late)
+    put(readings(3, range(1, 11), value=30.0))
+    for _ in range(2):
+        put(readings(3, range(200, 203), quality=2))
+    run(database)
+    kept = len(first) + len(first) // 10 + 2 * 3 * 144
+    assert (count(database), removed(database)) == (kept, len(late))
+    assert database.one("SELECT count(*) FROM reading WHERE quality = 16") == (0,)
+    assert database.one("SELECT rows FROM maintenance WHERE job = 'differing'") == (len(first) // 10,)
+    assert_rollups_agree(database)
+
+
+def test_a_second_run_changes_nothing(database, put):
+    """What is tidy is left as it is, and nothing is noted."""
+    for _ in range(2):
+        put(readings(2))
+    run(database)
+    before = database.rows("SELECT * FROM maintenance"), count(database)
+    assert [line for line in run(database) if "differing" not in line] == []
+    assert (database.rows("SELECT * FROM maintenance"), count(database)) == before
+
+
+def test_late_readings_land_once_and_in_the_rollups(database, put):
+    """Sixty days late, into chunks that were recompressed and rolled up, and once more in another envelope."""
+    old = [readings(days, seconds=3600) for days in (60, 30, 1)]
+    late = [readings(days, range(500, 505), quality=16, seconds=3600) for days in (60, 30, 1)]
+    for rows in old:
+        put(rows)
+    run(database)
+    assert_rollups_agree(database)
+    for rows in (*late, *late):
+        put(rows)
+    run(database)
+    assert count(database) == sum(map(len, (*old, *late)))
+    assert_rollups_agree(database)
+
+
+def test_what_is_too_old_is_dropped_and_rollups_outlive_it(database, put):
+    """Readings and events end with their retention; later runs, and later settings, leave the rollups of them."""
+    old, new = readings(30, seconds=3600), readings(2, seconds=3600)
+    put(old)
+    put(new)
+    run(database)
+    short = {"retention_raw_days": 20, "max_age_days": 10}
+    run(database, **short)
+    assert count(database) == len(new)
+    run(database, **short)
+    run(database)
+    rolled = database.one("SELECT sum(n) FROM reading_daily")[0]
+    assert rolled == len(new) + (len(old) if database.storage == "timescale" else 0)
+    run(database, retention_raw_days=5, max_age_days=1, retention_hourly_days=10)
+    assert database.one("SELECT sum(n) FROM reading_hourly") == (len(new),)
+
+
+@pytest.mark.parametrize("forever", [{"max_age_days": 0}, {"retention_raw_days": 0}])
+def test_without_a_limit_nothing_raw_is_dropped(database, put, forever):
+    """Readings of any age are welcome, or kept for ever: then none is dropped by age."""
+    rows = readings(1000, seconds=3600)
+    put(rows)
+    run(database, **forever)
+    assert count(database) == len(rows)
+    assert_rollups_agree(database)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_the_ledger_forgets_only_what_cannot_come_again(database):
+    """Beyond the horizon a key goes, unless its client has not come back and committed since it was stored."""
+    here, away = 1, 2
+    hour = int(time.time() // 3600)
+    database.execute(
+        f"INSERT INTO ledger_client VALUES ({here}, 'here', now()), ({away}, 'away', now() - interval '9 h')"
+    )
+    keys = [(hours, age, client) for hours in (hour - 9, hour - 2000, 2**24 - 1, 0, hour)
+            for age in (1, 9) for client in (here, away)]  # fmt: skip
+    with psycopg.connect(database.url) as conn:
+        for number, (hours, age, client) in enumerate(keys):
+            key = (hours.to_bytes(3, "big") + number.to_bytes(13, "big")).hex()
+            seen_at = datetime.now(UTC) - timedelta(hours=age)
+            conn.execute("INSERT INTO ledger VALUES (%s, %s, %s)", [key, seen_at, client])
+            conn.execute(
+                "INSERT INTO ledger_timeless VALUES (%s, %s, 0, %s, %s, %s)",
+                [client, number, key, key, seen_at],
+            )
+    run(database)
+    left = database.rows(
+        "SELECT extract(hour FROM now() - seen_at)::int, client, count(*) FROM ledger GROUP BY 1, 2"
+    )
+    # Of this hour none is looked at yet: a payload that speaks of it was not seen nine hours ago.
+    assert sorted(left) == [(1, here, 5), (1, away, 5), (9, here, 1), (9, away, 5)]
+    left = database.rows(
+        "SELECT extract(hour FROM now() - seen_at)::int, client FROM ledger_timeless GROUP BY 1, 2"
+    )
+    assert sorted(left) == [(1, here), (1, away), (9, away)]
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_bitmaps_and_rejections_end_too(database):
+    """Who was heard is kept for a week, a rejection as long as its setting says."""
+    database.execute("INSERT INTO heard (heard_at, terminals) SELECT now() - n * interval '1 h', '' "
+                     "FROM generate_series(400, 0, -1) AS n")  # fmt: skip
+    database.execute("""
+        INSERT INTO rejection (received_at, topic, reason, rejected, total, detail, payload)
+        SELECT now() - n * interval '1 day', 't', 'no_route', 0, 0, '[]', '' FROM generate_series(100, 0, -1) AS n
+    """)
+    run(database)
+    assert database.one("SELECT count(*) FROM heard") == (168,)
+    assert database.one("SELECT count(*) FROM rejection") == (90,)
+
+
+def test_only_one_runs(database):
+    """A second one leaves it to the first, and says so."""
+    with store.connect(database.url) as conn, store.connect(database.url) as other:
+        conn.execute(maintain.SQL["try_lock"])
+        assert maintain.run(other, load(), print) is False
+
+
+def test_beside_a_worker_nothing_is_lost_or_doubled(database, gateway, new_worker, settled):
+    """A day published again beyond the horizon is stored, and gone after maintenance, which runs all the while."""
+    begin = (NOW // DAY - 3) * DAY
+    records = [{"n": "level", "t": t, "v": t / 10} for t in range(1, 40)]
+    packs = [
+        json.dumps([{"bn": f"again-{n}:", "bt": begin, "n": "level", "v": 0}, *records]).encode()
+        for n in range(300)
+    ]
+    worker = new_worker(batch_readings=500)
+    worker.start()
+    worker.wait_ready()
+    gateway.publish(TOPIC, *packs)
+    settled(worker)
+    database.execute("UPDATE ledger SET seen_at = seen_at - interval '7 hours'")
+    run(database)
+    publishing = threading.Thread(target=gateway.publish, args=(TOPIC, *packs), daemon=True)
+    publishing.start()
+    while publishing.is_alive():
+        run(database)
+    publishing.join()
+    settled(worker).assert_balanced()
+    stored = worker.metrics()("readings_committed_total")
+    assert stored == 2 * 300 * 40
+    run(database)
+    assert count(database) == 300 * 40
+    assert removed(database) == 300 * 40
+    assert_rollups_agree(database)
+
+
+def test_what_comes_while_a_chunk_is_looked_at_is_seen_by_the_next_run(database, put, monkeypatch):
+    """Duplicates that arrive right after the last look are gone after the next run."""
+    rows, look = readings(2, seconds=3600), maintain._Pass._remove_duplicates
+
+    def look_and_receive(self, span):
+        removed = look(self, span)
+        put(rows)
+        return removed
+
+    for _ in range(2):
+        put(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(maintain._Pass, "_remove_duplicates", look_and_receive)
+        run(database)
+    run(database)
+    assert count(database) == len(rows)
+    assert_rollups_agree(database)
+
+
+def test_chunks_are_compressed_in_order_and_span_what_is_set(database, put):
+    """After maintenance a chunk is ordered again; the setting is applied by a migration."""
+    if database.storage == "postgres":
+        assert database.one(
+            "SELECT to_regclass(to_char(now() + interval '1 day', '\"reading_\"YYYYMMDD')) IS NULL"
+        ) == (True,)
+        run(database)
+        assert database.one(
+            "SELECT to_regclass(to_char(now() + interval '1 day', '\"reading_\"YYYYMMDD')) IS NULL"
+        ) == (False,)
+        return
+    with store.connect(database.url) as conn:
+        maintain.set_chunk_hours(conn, load(chunk_hours=6))
+    put(readings(2))
+    put(readings(2, range(300, 400)))
+    run(database)
+    with store.connect(database.url) as conn:
+        spans = [maintain.Span(*row) for row in conn.execute(maintain.SQL["spans_timescale"])]
+    assert [span.until - span.since for span in spans] == [timedelta(hours=6)] * 4
+    assert all(span.ordered for span in spans)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"max_age_days": 399}, "keep readings for 403 days"),
+        ({"retention_raw_days": 93}, "93"),
+        ({"retention_raw_days": 100, "chunk_hours": 24 * 8}, "192"),
+        ({"retention_hourly_days": 399}, "GANZHI_RETENTION_HOURLY_DAYS"),
+    ],
+)
+def test_a_refresh_never_meets_dropped_readings(values, says):
+    """Settings are refused unless the latest readings are in the rollups before they can be dropped."""
+    with pytest.raises(SettingsError, match=says):
+        load(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"max_age_days": 0}, {"retention_raw_days": 0}, {"retention_raw_days": 94}]
+)
+def test_what_fits_is_taken(values):
+    """No limit of age alone is legal, and implies that nothing raw is dropped."""
+    assert load(**values).raw_kept_days == values.get("retention_raw_days", 0)
