@@ -57,6 +57,8 @@ class Postgres:
         if os.geteuid() == 0:
             user = pwd.getpwnam("nobody")
             os.chown(self._folder, user.pw_uid, user.pw_gid)
+            if not self._runs():
+                self._copy_programs()
         self._run(
             "initdb", "-D", self._folder / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"
         )
@@ -108,6 +110,23 @@ class Postgres:
         return f"PostgreSQL {row[0].split()[0]}" + (
             f" with TimescaleDB {row[1]}" if row[1] and self._timescale else ""
         )
+
+    def _runs(self) -> bool:
+        """Whether the other user may run the programs: not where they lie in a private folder."""
+        try:
+            self._run("initdb", "--version")
+        except PermissionError:
+            return False
+        return True
+
+    def _copy_programs(self) -> None:
+        """The wheel's programs and the libraries beside them, as they lie to each other."""
+        install = self._programs.parent
+        package, to = install.parent, self._folder / "wheel"
+        shutil.copytree(install, to / package.name / install.name, symlinks=True)
+        shutil.copytree(package.with_name(f"{package.name}.libs"), to / f"{package.name}.libs", symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", self._folder], check=True)
+        self._programs = to / package.name / install.name / "bin"
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         # pg_ctl hands our pipes to the server, which would keep them open: no pipes.

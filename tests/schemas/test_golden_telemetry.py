@@ -30,7 +30,7 @@ def decoded(case):
             dict(zip(("index", "name", "unit", "value", "time"), row, strict=True)) for row in columns
         ],
         "events": [asdict(event) for event in part.events],
-        "refusals": [asdict(refusal) for refusal in part.refusals],
+        "refusals": [{k: v for k, v in asdict(r).items() if k != "event"} for r in part.refusals],
     }
     return json.loads(json.dumps(result))
 
