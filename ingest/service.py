@@ -33,7 +33,7 @@ READY_SECONDS = 5
 OPEN_SECONDS = 20
 GARBAGE_SECONDS = 60
 SWITCH_SECONDS = 0.0002
-"""How long the writer's thread waits for the GIL behind each answer of the database, a dozen a batch."""
+"""How long the writer's thread waits for the GIL behind each answer of the database, several a batch."""
 QUIET_SECONDS = 3.0
 """Nothing for this long, and the session of a leaving worker is empty."""
 
@@ -130,7 +130,7 @@ async def _until_quiet(worker: Worker, running: asyncio.Task[None]) -> None:
 async def _collect_garbage() -> None:
     """Collect on a clock instead of by allocations: a batch is 200,000 objects without a cycle among them.
 
-    Measured with messages of one reading: the collector took a quarter of the worker's time.
+    Measured with messages of one reading: 13.0 us of CPU a message with the collector, 8.4 without.
     """
     gc.freeze()
     gc.disable()

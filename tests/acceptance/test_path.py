@@ -267,3 +267,24 @@ def test_a_database_that_falls_silent_holds_nobody(database, gateway, new_worker
     metrics = settled(worker)
     metrics.assert_balanced()
     assert stored(database) == (20, 20)
+
+
+@ON_POSTGRES
+def test_what_waits_behind_a_slow_write_is_settled_too(database, gateway, new_worker, settled):
+    """A worker told to leave while a batch is written commits what has gathered behind it: nothing comes again."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    with database.locked():
+        gateway.publish(TOPIC, *packs(10))
+        worker.wait(lambda m: m("messages_in_flight") == 10, "given the first")
+        gateway.publish(TOPIC, *packs(10, begin=10))
+        worker.wait(lambda m: m("messages_in_flight") == 20, "given everything")
+        leaving = threading.Thread(target=worker.terminate, daemon=True)
+        leaving.start()
+        time.sleep(1)  # the signal is read while the write still waits
+    leaving.join(60)
+    assert stored(database) == (20, 20)
+    worker.start()
+    worker.wait_ready()
+    assert settled(worker)("messages_duplicate_total") == 0
