@@ -101,17 +101,21 @@ BEGIN
             -- A replay marks what it stored, and changes nothing about what came.
             ('ganzhi_writer', 'SELECT, INSERT, UPDATE (reason, rejected, detail, resolved_at)', '{rejection}'),
             ('ganzhi_writer', 'SELECT (id, heard_at), INSERT', '{heard}'),
+            ('ganzhi_writer', 'INSERT', '{audit}'),
             ('ganzhi_writer', 'SELECT', '{alias,cell,division,gateway,registry_version,schema_version}'),
             ('ganzhi_observer', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_observer', 'SELECT', '{ledger,ledger_timeless,ledger_client,registry_version,schema_version}'),
-            ('ganzhi_observer', 'SELECT', '{alias,cell,division,gateway,metric,plan,declared}'),
-            ('ganzhi_observer', 'SELECT', '{maintenance,maintenance_span,audit}'),
+            ('ganzhi_observer', 'SELECT', '{alias,cell,division,metric,plan,declared,maintenance,maintenance_span}'),
             ('ganzhi_observer', 'SELECT, UPDATE (first_heard_at, said_offline_at)', '{terminal}'),
-            ('ganzhi_observer', 'SELECT, DELETE', '{heard}'),
-            ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{coverage,coverage_gap,indicator}'),
+            -- A gateway that was heard, and nobody registered, gets a row.
+            ('ganzhi_observer', 'SELECT, INSERT', '{gateway}'),
+            ('ganzhi_observer', 'UPDATE (id, state, first_seen, last_seen, firmware, said_offline_at)', '{gateway}'),
+            ('ganzhi_observer', 'SELECT, DELETE', '{heard,registry_change}'),
+            ('ganzhi_observer', 'SELECT, INSERT', '{planned_maintenance,audit}'),
+            ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{presence,coverage,coverage_gap,indicator}'),
             ('ganzhi_reader', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_reader', 'SELECT', '{alias,cell,division,gateway,metric,terminal,schema_version}'),
-            ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,indicator,audit}'),
+            ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,planned_maintenance,indicator,audit}'),
             -- Of no city in particular; all else a city reads through schema city.
             ('ganzhi_city', 'SELECT', '{cell,division,metric,schema_version}')
         ) AS grants (role, what, names), unnest(names::text[]) AS name
@@ -172,6 +176,18 @@ SELECT * FROM public.gateway WHERE division = ANY ((SELECT city.divisions())::in
 
 CREATE VIEW city.rejection WITH (security_barrier) AS
 SELECT * FROM public.rejection WHERE division = ANY ((SELECT city.divisions())::int[]);
+
+CREATE VIEW city.coverage WITH (security_barrier) AS
+SELECT * FROM public.coverage WHERE division = ANY ((SELECT city.divisions())::int[]);
+
+CREATE VIEW city.coverage_gap WITH (security_barrier) AS
+SELECT * FROM public.coverage_gap WHERE division = ANY ((SELECT city.divisions())::int[]);
+
+CREATE VIEW city.indicator WITH (security_barrier) AS
+SELECT * FROM public.indicator WHERE division = ANY ((SELECT city.divisions())::int[]);
+
+CREATE VIEW city.plan WITH (security_barrier) AS
+SELECT * FROM public.plan WHERE division = ANY ((SELECT city.divisions())::int[]);
 
 -- These carry no cell: theirs is the terminal's division of today.
 CREATE VIEW city.reading_daily WITH (security_barrier) AS
