@@ -28,7 +28,16 @@ put simulate_mqtt_url "mqtt://simulator:$simulator@mosquitto:1883"
 put mosquitto_health_password "$health"
 put postgres_password "$postgres"
 put migrate_database_url "postgresql://postgres:$postgres@timescaledb:5432/ganzhi"
-put ingest_database_url "postgresql://postgres:$postgres@timescaledb:5432/ganzhi"
+# role NAME [SERVICE]: a password file named like the role, and the URL of the service that logs in as it.
+role() {
+    password=$(random)
+    put "$1" "$password"
+    [ -z "${2-}" ] || put "$2_database_url" "postgresql://$1:$password@timescaledb:5432/ganzhi"
+}
+role ganzhi_owner maintain
+role ganzhi_writer ingest
+role ganzhi_observer observe
+role ganzhi_reader
 put grafana_admin_password "$(random)"
 
 # Hashed from a file, not from arguments, which every user of this machine can see.

@@ -6,10 +6,10 @@ column differ, so each is read once and remembered: a line costs some microsecon
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-from devices.code import canonical, gb28181
+from devices.code import FORGOTTEN, Code, canonical, gb28181
 from devices.datum import Datum, to_wgs84
 from devices.division import DOMAINS, today
 from schemas.payload import shown, storable
@@ -21,6 +21,7 @@ REMEMBERED_MAX = 50_000
 """Texts of one column; beyond it they are read anew, so that memory stays flat."""
 LON_RANGE, LAT_RANGE = (113.5, 124.0), (33.5, 39.5)
 """Shandong (114.8 to 122.7 E, 34.4 to 38.4 N) and a degree around it, for the sea."""
+SHANDONG = timezone(timedelta(hours=8))
 REPORT_EVERY_MAX_SECONDS = 413 * 86_400
 """The longest sleep that NB-IoT has a timer for (T3412-ext, 31 x 320 h)."""
 
@@ -48,11 +49,15 @@ HEADERS = {
     "kind": ("种类", "网关类型"),
     "contact": ("联系人", "联系方式"),
     "utc_offset": ("时差",),
+    "alias": ("别名", "平台编码"),
+    "valid_from": ("生效时间",),
+    "valid_to": ("失效时间",),
 }
 TERMINAL_COLUMNS = ("code", "division", "domain", "profile", "network", "gateway", "site", "project", "owner",
                     "report_every", "installed_on", "smart", "key_area", "lon", "lat")  # fmt: skip
+ALIAS_COLUMNS = ("code", "alias", "valid_from", "valid_to")
 GATEWAY_COLUMNS = ("name", "division", "kind", "owner", "contact", "utc_offset")
-NEEDED, NEVER_ALIKE = {"code", "name"}, {"code", "lon", "lat"}
+NEVER_ALIKE = {"code", "lon", "lat"}
 OUR_OWN = {"line", "reason", "state"}
 """Columns that exports and files of refused lines have more; they are no facts, and nobody need be told."""
 DOMAINS_ZH = dict(zip(("制造", "医疗", "安防", "市政", "农业", "交通", "能源", "环境", "社区", "其他"),
@@ -108,16 +113,24 @@ class Sheet:
         self.ignored = [name for name in names if name not in columns and name not in OUR_OWN]
         """Columns that nobody knows, as the file names them."""
         self._width = len(header)
-        missing = (-1, _Facts("", _nothing))
-        self._cells = [(names.index(c), _Facts(c, readers[c])) if c in names else missing for c in columns]
+        self._faults: list[Fault] = []
+        # A column that the file has not is an empty cell behind the last one.
+        places = [names.index(c) if c in names else self._width for c in columns]
+        self._cells = [
+            (place, _Facts(c, readers[c], self._faults, needed=c == columns[0]))
+            for c, place in zip(columns, places, strict=True)
+        ]
 
     def __call__(self, line: Sequence[str]) -> list[Any] | Fault:
         """Facts in the order of the columns, None where the line says nothing; or all that is wrong."""
         if len(line) != self._width:
             return Fault(f"{len(line)} cells, the first line has {self._width}")
-        facts = [facts_of[line[place]] for place, facts_of in self._cells]
-        if Fault in map(type, facts):
-            return Fault("; ".join(fact for fact in facts if type(fact) is Fault))
+        cells = [*line, ""]
+        facts = [facts_of[cells[place]] for place, facts_of in self._cells]
+        if self._faults:
+            fault = Fault("; ".join(self._faults))
+            self._faults.clear()
+            return fault
         return facts
 
 
@@ -177,6 +190,28 @@ def gateways(header: Sequence[str]) -> Sheet:
     return Sheet(header, GATEWAY_COLUMNS, _READERS)
 
 
+def aliases(header: Sequence[str]) -> Sheet:
+    """Reads the lines of a register of aliases: `ALIAS_COLUMNS`, both codes as `devices.code.Code`."""
+    return Sheet(header, ALIAS_COLUMNS, {**_READERS, "code": _code})
+
+
+def alias(text: str) -> Code:
+    """Another name of a terminal, canonical. Raises ValueError."""
+    code = _code(text)
+    if not all(code.code.partition(":")):
+        raise ValueError(f"alias {shown(text)}: it is SCHEME:VALUE, such as ctwing:0123abcd")
+    return code
+
+
+def moment(text: str) -> datetime:
+    """A time with its zone; Shandong's where the text has none, and a day begins there. Raises ValueError."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"time {shown(text)}: write 2026-11-01, or 2026-11-01T08:00:00+08:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=SHANDONG)
+
+
 def gateway_name(text: str) -> str:
     """A gateway's name as topics may carry it. Raises ValueError."""
     if not _GATEWAY.fullmatch(text):
@@ -211,34 +246,36 @@ def _column(cell: str) -> str:
 class _Facts(dict[str, Any]):
     """Facts by the text of a cell, read when first met; a plain look-up from then on."""
 
-    def __init__(self, column: str, reader: Reader) -> None:
+    def __init__(self, column: str, reader: Reader, faults: list[Fault], *, needed: bool) -> None:
         self._read = reader
-        self._empty = Fault(f"{column} is empty") if column in NEEDED else None
+        self._faults = faults
+        self._empty = Fault(f"{column} is empty") if needed else None
         self._room = 0 if column in NEVER_ALIKE else REMEMBERED_MAX
 
     def __missing__(self, text: str) -> Any:
+        """The fact; what is wrong with the text goes to `faults`, and is not remembered."""
         try:
             fact = self._read(stripped) if (stripped := text.strip()) else self._empty
         except ValueError as error:
             fact = Fault(error)
-        if len(self) < self._room:
+        if type(fact) is Fault:
+            self._faults.append(fact)
+        elif len(self) < self._room:
             self[text] = fact
         return fact
-
-
-def _nothing(_: str) -> None:
-    """What a column that the file has not says."""
 
 
 def _first(said: Any, inferred: Any) -> Any:
     return inferred if said is None else said
 
 
-def _code(text: str) -> Any:
+def _code(text: str) -> Code:
     if len(text) > CODE_CHARACTERS or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"code {shown(text)}: up to {CODE_CHARACTERS} visible ASCII characters")
     if _ROUNDED.fullmatch(text):
         raise ValueError(f"code {text}: a spreadsheet has rounded it; export the column as text")
+    if text.startswith(FORGOTTEN):
+        raise ValueError(f"code {text}: it marks a terminal that was forgotten, and is no code")
     return canonical(text)
 
 
@@ -326,4 +363,5 @@ _READERS: Mapping[str, Reader] = {
     "gateway": gateway_name, "site": _text, "project": _text, "owner": _text, "kind": _text, "contact": _text,
     "report_every": _report_every, "installed_on": _date, "smart": _yes_or_no, "key_area": _yes_or_no,
     "lon": _degrees, "lat": _degrees, "utc_offset": utc_offset_seconds,
+    "alias": alias, "valid_from": moment, "valid_to": moment,
 }  # fmt: skip

@@ -60,6 +60,7 @@ class Registry:
         self.cells: Mapping[tuple[int, str], int] = {}
         self.gateways: Mapping[str, Gateway] = {}
         self.domain_of_cell: Mapping[int, str] = {}
+        self.city_of_cell: Mapping[int, int] = {}
         self.limits = np.empty((4, METRICS_MAX))
         self.limits[:] = [[-np.inf], [np.inf], [-np.inf], [np.inf]]
         self._units: dict[str | None, int] = {None: NO_UNIT, "": NO_UNIT}

@@ -40,10 +40,13 @@ class Directory:
         self._conn = conn
 
     def find_terminals(self, codes: Collection[str]) -> dict[str, Known]:
-        """Rows of the codes that are registered, under their own name or as an alias that is valid now."""
+        """Rows of the codes that are registered, as an alias that is valid now or else under their own name.
+
+        The alias first: a terminal that was discovered under that name before is out of service.
+        """
         wanted = list(codes)
         found: dict[str, Known] = {}
-        for statement in (SQL["terminals"], SQL["aliases"]):
+        for statement in (SQL["aliases"], SQL["terminals"]):
             rows = self._conn.execute(statement, [wanted])
             found |= {code: Known(*rest) for code, *rest in rows}
             wanted = [code for code in wanted if code not in found]
@@ -77,13 +80,19 @@ class Directory:
         """(division, domain) -> cell id."""
         return {(division, domain): id_ for id_, division, domain in self._conn.execute(SQL["cells"])}
 
-    def version(self) -> int:
-        """Raised with every change of the registry."""
-        row = self._conn.execute(SQL["version"]).fetchone()
-        return int(row[0]) if row else 0
+    def version(self) -> tuple[Any, ...]:
+        """Another one after every change of the registry, and whenever an alias begins or ends by the clock."""
+        return self._conn.execute(SQL["version"]).fetchone() or ()
 
     def gateways(self) -> dict[str, Gateway]:
         """Registered gateways by name."""
         return {
             name: Gateway(division, offset) for name, division, offset in self._conn.execute(SQL["gateways"])
         }
+
+
+def identifier_nodes(conn: Connection[Any]) -> tuple[int, int]:
+    """Distinct secondary nodes (88.a) and enterprises (88.a.b) of the handles that are planned or installed."""
+    row = conn.execute(SQL["identifier_nodes"]).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])

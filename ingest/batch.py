@@ -107,6 +107,9 @@ class Batch:
         return piece
 
 
+ARRIVAL = np.dtype([("part", "i4"), ("terminal", "i4")])
+
+
 class SealedEvent(NamedTuple):
     """An event that is ready to be written; `observed_at` in Unix seconds."""
 
@@ -126,14 +129,33 @@ class Sealed:
     part_of_row: npt.NDArray[np.int32]
     events: list[SealedEvent]
     refusals: Refusals
+    refused: npt.NDArray[np.void] = field(default_factory=lambda: np.empty(0, ARRIVAL))
+    """Of refused readings those that show their terminal alive: known, neither late nor an offline notice."""
+
+    def without(self, known: Mask) -> "Sealed":
+        """What is left without the parts that are known already."""
+        if not known.any():
+            return self
+        new = ~known[self.part_of_row]
+        return Sealed(
+            self.rows[new],
+            self.part_of_row[new],
+            [event for event in self.events if not known[event.part]],
+            {part: refusals for part, refusals in self.refusals.items() if not known[part]},
+            self.refused[~known[self.refused["part"]]],
+        )
 
 
 class Targets(NamedTuple):
-    """What names stand for: registry rows of the readings, terminals and names of the events, refusals."""
+    """What names stand for: registry rows of the readings, terminals and names of the events, refusals.
+
+    `behind`: ids of the terminals that refused names belong to, where they are known.
+    """
 
     rows: RegistryRows
     events: Mapping[Name, tuple[Terminal, str]]
     refused: Mapping[tuple[Name, str | None], Refusal]
+    behind: Mapping[tuple[Name, str | None], int]
 
 
 def reading_count(part: Part) -> int:
@@ -160,7 +182,9 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
     finite = np.isfinite(values)
     within = (values >= limits[0]) & (values <= limits[1])
     good = known & finite & within & ~future & ~old
-    for i in np.flatnonzero(~good).tolist():
+    late = times < frame.received - LATE_SECONDS
+    bad = np.flatnonzero(~good)
+    for i in bad.tolist():
         refusal = _why(i, batch, targets, times[i] - frame.received[i], bool(old[i]), values[i], limits[:2, i],
                        bool(future[i]))  # fmt: skip
         part = int(frame.part[i])
@@ -170,12 +194,13 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
     quality = (
         SUSPECT * ((values < limits[2]) | (values > limits[3]))
         + FROM_ARRIVAL * relative + CONVERTED * converted + REPAIRED * repaired
-        + LATE * (times < frame.received - LATE_SECONDS)
+        + LATE * late
     )  # fmt: skip
     cells = frame.cells(entries["cell"])
     rows = _encode(good, times, entries["terminal"], entries["metric"], cells, values, quality)
     events = _seal_events(batch, targets, frame, max_age_seconds, refusals)
-    return Sealed(rows, frame.part[good], events, refusals)
+    refused = _signs_of_life(bad[~late[bad]], batch, targets, frame, entries, values, registry)
+    return Sealed(rows, frame.part[good], events, refusals, refused)
 
 
 @dataclass(slots=True)
@@ -252,6 +277,22 @@ def _encode(
                          ("value", values), ("quality", quality)):  # fmt: skip
         rows[name] = column[good]
     return rows
+
+
+def _signs_of_life(
+    timely: npt.NDArray[np.int64], batch: Batch, targets: Targets, frame: _Frame, entries: npt.NDArray[np.void],
+    values: Floats, registry: Registry,
+) -> npt.NDArray[np.void]:  # fmt: skip
+    """Of these refused readings those of known terminals that are no offline notice: part and terminal."""
+    arrivals = np.empty(len(timely), ARRIVAL)
+    arrivals["part"], arrivals["terminal"] = frame.part[timely], entries["terminal"][timely]
+    missing = targets.rows[timely] == MISSING
+    behind = (targets.behind.get((batch.names[i], batch.units[i]), 0) for i in timely[missing].tolist())
+    arrivals["terminal"][missing] = np.fromiter(behind, np.int32)
+    online = registry.metrics.get("online")
+    offline = ~missing & (entries["metric"][timely] == (online.id if online else 0)) & (values[timely] == 0)
+    alive: npt.NDArray[np.void] = arrivals[(arrivals["terminal"] != 0) & ~offline]
+    return alive
 
 
 def _why(

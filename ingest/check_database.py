@@ -22,6 +22,9 @@ CONNECTIONS = 10
 WAL_BYTES = 2 * 2**30
 """The server's default of 1 GB forces checkpoints by volume under load, and each writes every page anew."""
 IDLE_SECONDS = 300.0
+CHUNK_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
+CHUNK_READINGS = 15_000_000
+"""Recompression takes up to 1.1 us a reading, and a batch that waits for it gives up after 20 s and comes again."""
 LEDGER_ROW_BYTES = 91
 """Measured, index included."""
 
@@ -104,6 +107,7 @@ def _schema(conn: Connection[Any], settings: Settings) -> Iterator[Finding]:
                    "connect as the writing role, or grant it INSERT")  # fmt: skip
     if storage == "timescale":
         yield from _timescale(conn)
+        yield _chunks(conn, settings.chunk_hours)
     yield _ledger(_row(conn, "ledger")[0], settings.ledger_hours)
 
 
@@ -122,6 +126,23 @@ def _timescale(conn: Connection[Any]) -> Iterator[Finding]:
                    "drop it: the ledger makes writes idempotent, and reading needs no index")  # fmt: skip
     else:
         yield ok("direct compress", "readings are compressed on the way in")
+
+
+def _chunks(conn: Connection[Any], hours: int) -> Finding:
+    """Whether a chunk holds few enough readings, at the rate of the last day's busiest hour."""
+    if not _row(conn, "may_read_rollups")[0]:
+        return ok(
+            "chunks", f"{hours} h each; {conn.info.user} may not read the rollups, so not whether that fits"
+        )
+    (an_hour,) = _row(conn, "busiest_hour")
+    if not an_hour:
+        return ok("chunks", f"{hours} h each; no rollups of the last day to see by whether that fits")
+    found = f"{hours} h each, {an_hour * hours:,.0f} readings by the busiest hour of the last day"
+    fitting = max((n for n in CHUNK_HOURS if an_hour * n <= CHUNK_READINGS), default=CHUNK_HOURS[0])
+    if an_hour * hours <= CHUNK_READINGS or fitting >= hours:
+        return ok("chunks", found)
+    return warn("chunks", f"{found}: above {CHUNK_READINGS:,} late batches wait long for recompression",
+                f"set GANZHI_CHUNK_HOURS={fitting} and run ganzhi migrate: new chunks are of that span")  # fmt: skip
 
 
 def _ledger(size_bytes: int, hours: float) -> Finding:

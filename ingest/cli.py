@@ -1,19 +1,16 @@
 """The command `ganzhi`: what each command takes. The work is done elsewhere."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-from ingest import cli_data, cli_export, cli_publish, cli_registry, cli_state
+from ingest import cli_data, cli_export, cli_gaps, cli_plan, cli_publish, cli_registry, cli_state
 from ingest.cli_export import CityReader, PasswordDir, Roles
 from ingest.settings import Settings, SettingsError, load
-from ingest.terminal import CommandError, Config, configure_logs, exit_codes, out
+from ingest.terminal import CommandError, Config, configure_logs, exit_codes, out, run_service
 
-T = TypeVar("T")
 app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.",
                   no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)  # fmt: skip
 
@@ -105,19 +102,12 @@ def ingest(
                 raise SettingsError(
                     "--drain-client takes the name of one client, such as ganzhi-3, and no --workers"
                 )
-            messages = _run(service.drain(settings, drain_client))
+            messages = run_service(service.drain(settings, drain_client))
             out.print(f"{drain_client}: {messages:,} messages drained, its session is ended")
         elif workers > 1:
             raise typer.Exit(processes.run(settings, workers, config))
         else:
-            _run(service.run(settings, worker))
-
-
-def _run(service: Coroutine[Any, Any, T]) -> T:
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(service)
+            run_service(service.run(settings, worker))
 
 
 app.command(epilog="Example: ganzhi demo --data-dir /tmp/ganzhi")(cli_publish.demo)
@@ -128,11 +118,17 @@ app.command(epilog="Example: ganzhi decode ganzhi/v1/370102/gw1/telemetry "
                    "'[{\"n\":\"imei:860000000000009/temp\",\"v\":21.5}]'")(cli_data.decode)  # fmt: skip
 app.command(epilog="Example: GANZHI_MQTT_URL=mqtt://broker:1883 ganzhi check")(cli_state.check)
 app.command(epilog="Example: ganzhi status --watch")(cli_state.status)
+app.command(epilog="Example: GANZHI_DATABASE_URL=postgresql://localhost/ganzhi ganzhi observe")(
+    cli_state.observe
+)
 app.command(epilog="Example: ganzhi export --division 370100 --domain municipal --from 2026-11-01 --to 2026-12-01 "
                    "--what hourly --out november.csv")(cli_export.export)  # fmt: skip
 app.add_typer(cli_data.rejections, name="rejections")
 app.add_typer(cli_registry.terminals, name="terminals")
 app.add_typer(cli_registry.gateways, name="gateways")
+app.add_typer(cli_plan.plan, name="plan")
+app.add_typer(cli_gaps.gaps, name="gaps")
+app.add_typer(cli_gaps.maintenance, name="maintenance")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ingest.settings import SettingsError, load
-from ingest.terminal import CommandError, Config, exit_codes, out
+from ingest.terminal import CommandError, Config, err, exit_codes, out
 
 Rate = Annotated[float, typer.Option("--rate", min=0, help="Messages a second; 0 is as fast as possible.")]
 Seconds = Annotated[float | None, typer.Option("--seconds", min=0, help="Stop after this long.")]
@@ -18,11 +18,14 @@ def demo(
         str | None, typer.Option(help="A real PostgreSQL, instead of the embedded one.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data is kept and found again.")] = None,
-    rate: Rate = 50,
+    scenario: Annotated[str, typer.Option(help="What is played: a TOML file, or the name of one.")] = "demo",
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0, help="Messages a second at most; 0: no limit.")
+    ] = None,
     seconds: Seconds = None,
     config: Config = None,
 ) -> None:
-    """Everything on this machine: broker, PostgreSQL, migrations, a simulated province, a worker.
+    """Everything on this machine: broker, PostgreSQL, migrations, a simulated province, a worker, the observer.
 
     Needs pip packages alone. Ctrl-C stops it all; the next start finds its data again. The embedded
     PostgreSQL has no TimescaleDB, the embedded broker keeps nothing on disk.
@@ -36,6 +39,7 @@ def demo(
                 settings,
                 mqtt_url=mqtt_url,
                 database_url=database_url,
+                scenario=scenario,
                 messages_per_second=rate,
                 seconds=seconds,
             )
@@ -45,32 +49,57 @@ def demo(
 
 def simulate(
     scenario: Annotated[
-        Path | None, typer.Option(help="TOML file with the fields that the options set.")
+        str | None,
+        typer.Option(help="TOML file, or the name of one that comes along: demo, province, parking_qingdao."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0, help="Messages a second; 0 is as fast as possible.")
+        float | None,
+        typer.Option("--rate", min=0, help="Messages a second at most; 0: no limit. 50 without a scenario."),
     ] = None,
     seconds: Seconds = None,
-    gateways: Annotated[int | None, typer.Option(min=1)] = None,
-    terminals: Annotated[int | None, typer.Option(min=1)] = None,
+    gateways: Annotated[int | None, typer.Option(min=1, help="Of a fleet without a scenario.")] = None,
+    terminals: Annotated[int | None, typer.Option(min=1, help="Of a fleet without a scenario.")] = None,
+    factor: Annotated[
+        float | None, typer.Option(min=0.0001, max=100, help="How many times a scenario's size.")
+    ] = None,
+    time_scale: Annotated[
+        float | None, typer.Option(min=0.0001, help="How many times faster a scenario's devices report.")
+    ] = None,
     readings: Annotated[int | None, typer.Option(min=1, help="Readings in a message.")] = None,
     bad_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of spoilt messages.")] = None,
     duplicate_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of messages sent twice.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed publishes the same fleet.")] = None,
+    registry: Annotated[
+        Path | None, typer.Option(help="Write the fleet as CSV for ganzhi terminals import, and end.")
+    ] = None,
+    gateway_registry: Annotated[
+        Path | None, typer.Option(help="Write its gateways as CSV for ganzhi gateways import, and end.")
+    ] = None,
+    run: Annotated[bool, typer.Option("--run", help="Publish after the registers are written.")] = False,
     config: Config = None,
 ) -> None:
-    """A fleet that publishes: 100 gateways and 20,000 terminals over the 16 cities, unless told otherwise."""
+    """A fleet that publishes: 100 gateways and 20,000 terminals over the 16 cities, or what a scenario says."""
     from ingest import simulate as fleet
 
     with exit_codes():
-        settings = load(config)
         chosen = fleet.load_scenario(
             scenario, messages_per_second=rate, seconds=seconds, gateways=gateways, terminals=terminals,
-            readings=readings, bad_share=bad_share, duplicate_share=duplicate_share, seed=seed,
+            readings=readings, bad_share=bad_share, duplicate_share=duplicate_share, seed=seed, factor=factor,
+            time_scale=time_scale,
         )  # fmt: skip
-        fleet.simulate(settings, chosen, console=out)
+        if registry or gateway_registry:
+            made = fleet.gateways_of(chosen)
+            for file, write, what in (
+                (registry, fleet.write_registry, "terminals"),
+                (gateway_registry, fleet.write_gateways, "gateways"),
+            ):
+                if file:
+                    err.print(f"{write(file, made):,} {what} in {file}", highlight=False)
+            if not run:
+                return
+        fleet.simulate(load(config), chosen, console=out)
 
 
 def replay(

@@ -1,6 +1,7 @@
-"""The registry's commands: `terminals import, export, show, retire` and `gateways import, list, show, add`."""
+"""The registry's commands: `ganzhi terminals ...` and `ganzhi gateways ...`."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
@@ -12,11 +13,12 @@ from psycopg import Connection
 from rich.progress import Progress
 from rich.table import Table
 
-from devices import importer
+from devices import identifier, importer
+from devices.code import canonical
 from devices.datum import Datum
 from devices.division import DOMAINS, PROVINCE
 from ingest.settings import Settings, SettingsError, load
-from ingest.terminal import Config, err, exit_codes, out
+from ingest.terminal import CommandError, Config, err, exit_codes, out
 from ingest.terminals import Imported
 
 terminals = typer.Typer(help="The registry: which terminals there are, and where.", no_args_is_help=True)
@@ -42,6 +44,9 @@ def import_terminals(
     datum: Annotated[
         Datum, typer.Option(help="What lon and lat are measured in; stored as WGS 84.")
     ] = Datum.WGS84,
+    aliases: Annotated[
+        bool, typer.Option("--aliases", help="The file holds other names: code, alias, valid_from, valid_to.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Register terminals, or change what is known of them. Lines that are wrong cost only themselves."""
@@ -51,9 +56,14 @@ def import_terminals(
         settings = load(config)
         with _database(settings) as conn, Progress(console=err, transient=True) as bar:
             task = bar.add_task(file.name, total=1.0)
-            done = registry.import_terminals(
-                conn, file, datum, lambda share: bar.update(task, completed=share)
-            )
+
+            def progress(share: float) -> None:
+                bar.update(task, completed=share)
+
+            if aliases:
+                done = registry.import_aliases(conn, file, progress)
+            else:
+                done = registry.import_terminals(conn, file, datum, progress)
         _say(done)
 
 
@@ -68,6 +78,33 @@ def _say(done: Imported) -> None:
         )
     if done.ignored:
         out.print(f"columns that nobody knows: {', '.join(done.ignored)}", highlight=False, markup=False)
+
+
+@terminals.command(
+    epilog="Example: ganzhi terminals alias imei:860000000000009 ctwing:0123abcd --to 2026-12-01"
+)
+def alias(
+    code: Annotated[str, typer.Argument(help="The terminal's own code.")],
+    name: Annotated[str, typer.Argument(metavar="SCHEME:VALUE", help="What another platform calls it.")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="First day or time; now, or as it was, without it.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Day or time at which the name is free again.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Give a terminal another name, change its period, or end it: heard under both, it is one terminal."""
+    from ingest import terminals as registry
+
+    with exit_codes():
+        other = _checked(importer.alias, name)
+        times = [_checked(importer.moment, text) for text in (since, until)]
+        with _database(load(config)) as conn:
+            outcome, retired = registry.put_alias(conn, canonical(code), other, *times)
+    out.print(outcome)
+    if retired:
+        out.print(f"{retired} was discovered before: it is retired, and keeps its readings", highlight=False)
 
 
 @terminals.command(epilog="Example: ganzhi terminals export --division 370100 --out jinan.csv")
@@ -102,17 +139,34 @@ def show(
     code: Annotated[str, typer.Argument(help="Its code in any spelling, or an alias.")], config: Config = None
 ) -> None:
     """What is known of one terminal."""
+    from devices.observer import last_heard, state_of
     from ingest import terminals as registry
 
     with exit_codes(), _database(load(config)) as conn:
         row, aliases = registry.show(conn, code)
+        heard = last_heard(conn, row["id"])
+        state = state_of(conn, row["id"], time.time())
+    out.print(f"{'now':>18}  {state}, " + (f"last heard {heard:%Y-%m-%d %H:%M:%S} UTC" if heard else "never heard"),
+              highlight=False)  # fmt: skip
     for name, value in row.items():
         if value is not None:
             out.print(f"[bold]{name:>18}[/]  ", end="")
             out.print(value, highlight=False, markup=False)
-    for alias, since, until in aliases:
-        out.print(f"{'alias':>18}  {alias} from {since:%Y-%m-%d}" + (f" to {until:%Y-%m-%d}" if until else ""),
-                  highlight=False, markup=False)  # fmt: skip
+    for label, text in _said_by(row["code"]):
+        out.print(f"{label:>18}  {text}", highlight=False, markup=False)
+    for alias, since, until, before in aliases:
+        period = f"from {since:%Y-%m-%d %H:%M}" + (f" to {until:%Y-%m-%d %H:%M}" if until else "")
+        earlier = f"; readings of before under id {before}" if before else ""
+        out.print(f"{'alias':>18}  {alias} {period}{earlier}", highlight=False, markup=False)
+
+
+def _said_by(code: str) -> Iterator[tuple[str, str]]:
+    """What an industrial identifier says of its owner."""
+    if handle := identifier.handle(code):
+        yield "secondary node", handle.node
+        yield "enterprise", handle.enterprise or "none: the node's own"
+    elif code.startswith(("handle:", "bid:")) and not identifier.bid(code):
+        yield "doubt", "it is not formed as its scheme asks"
 
 
 @terminals.command(epilog="Example: ganzhi terminals retire imei:860000000000009 --on 2026-11-01")
@@ -132,6 +186,29 @@ def retire(
     out.print(f"{done:,} retired, {len(codes) - done:,} were before", highlight=False)
 
 
+@terminals.command(epilog="Example: ganzhi terminals forget imei:860000000000009 --yes")
+def forget(
+    code: Annotated[str, typer.Argument(help="Its code in any spelling, or an alias.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    config: Config = None,
+) -> None:
+    """Remove a terminal and all it sent: readings, events, aliases, rejections. Nothing brings it back."""
+    from ingest import forget as forgetting
+    from ingest import terminals as registry
+
+    with exit_codes(), _database(load(config)) as conn:
+        row, aliases = registry.show(conn, code)
+        names = ", ".join(name for name, *_ in aliases)
+        out.print(f"{row['code']}{f' ({names})' if names else ''}, {row['state']}, {row['division_name']}",
+                  highlight=False, markup=False)  # fmt: skip
+        if not yes and not typer.confirm("Remove it and all that it sent, for ever?"):
+            raise CommandError("nothing was removed")
+        with out.status("until every worker has seen it, then chunk by chunk"):
+            done = forgetting.forget(conn, code, lambda text: err.print(text, highlight=False, markup=False))
+    out.print(f"{done.readings:,} readings, {done.events:,} events, {done.rejections:,} rejections removed; "
+              f"{done.code} stands in its place", highlight=False)  # fmt: skip
+
+
 @gateways.command("import", epilog="Example: ganzhi gateways import gateways.csv")
 def import_gateways(file: File, config: Config = None) -> None:
     """Register gateways: name, division, kind, owner, contact, utc_offset."""
@@ -145,15 +222,17 @@ def import_gateways(file: File, config: Config = None) -> None:
 
 @gateways.command("list", epilog="Example: ganzhi gateways list")
 def list_(config: Config = None) -> None:
-    """Every registered gateway."""
+    """Every gateway; those that were heard and nobody registered last, marked."""
     from ingest import terminals as registry
 
     with exit_codes(), _database(load(config)) as conn:
         rows = registry.list_gateways(conn)
-    table = Table("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "last seen",
-                  title="网关 gateways")  # fmt: skip
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+    table = Table("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "last seen", "terminals",
+                  "", title="网关 gateways")  # fmt: skip
+    for *row, registered_at in rows:
+        table.add_row(
+            *("" if value is None else str(value) for value in row), "" if registered_at else "not registered"
+        )
     out.print(table if rows else "no gateways; ganzhi gateways add NAME registers one")
 
 
@@ -161,7 +240,6 @@ def list_(config: Config = None) -> None:
 def show_gateway(name: str, config: Config = None) -> None:
     """One gateway: what is known of it, its terminals, and what its vendor needs."""
     from ingest import terminals as registry
-    from ingest.terminal import CommandError
     from ingest.vendor import sheet
 
     with exit_codes():
@@ -172,7 +250,7 @@ def show_gateway(name: str, config: Config = None) -> None:
                 raise CommandError(f"no gateway {name}; ganzhi gateways list shows them")
             counts = conn.execute(registry.SQL["terminals_of_gateway"], [name]).fetchall()
         for label, value in zip(("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "heard"),
-                                rows[0], strict=True):  # fmt: skip
+                                rows[0], strict=False):  # fmt: skip
             if value is not None:
                 out.print(f"{label:>12}  {value}", highlight=False, markup=False)
         out.print(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ingest.settings import load
-from ingest.terminal import Config, exit_codes, out
+from ingest.terminal import CommandError, Config, configure_logs, exit_codes, out, run_service
 
 
 def check(config: Config = None) -> None:
@@ -39,3 +39,31 @@ def status(
             out.print(states.screen(state))
             if not watch:
                 raise typer.Exit(state.exit_code)
+
+
+def observe(
+    recount: Annotated[
+        bool,
+        typer.Option(
+            "--recount", help="Count once more from the database, say what differs, and end; runs beside it."
+        ),
+    ] = False,
+    config: Config = None,
+) -> None:
+    """States, coverage and gaps of all terminals, as metrics; one for each database. SIGTERM ends it."""
+    from ingest import observe as service
+
+    configure_logs()
+    with exit_codes():
+        settings = load(config)
+        if not recount:
+            run_service(service.run(settings))
+            return
+        differing = service.recount(settings)
+        for cell, state, ours, theirs in differing:
+            out.print(
+                f"cell {cell}, {state}: {ours:,} in the arrays, {theirs:,} in the database", highlight=False
+            )
+        if differing:
+            raise CommandError(f"{len(differing)} counts differ")
+        out.print("no difference")

@@ -7,14 +7,14 @@ import structlog
 
 from devices.division import today
 from devices.registry import Registry
-from schemas import telemetry
+from schemas import presence, telemetry
 from schemas.message import Message
 from schemas.reading import Decoder, Part
 from schemas.rejection import Reason, Refusal
 from schemas.routes import Place, Route, Routes
 
 log = structlog.get_logger()
-DECODERS: Mapping[str, Decoder] = {"telemetry": telemetry.decode}
+DECODERS: Mapping[str, Decoder] = {"telemetry": telemetry.decode, "presence": presence.decode}
 """By the name that the routes file uses."""
 NO_ROUTE = "none"
 """The route label of messages that no route takes."""

@@ -1,7 +1,8 @@
-"""`ganzhi demo`: everything on this machine. Servers, migrations, a worker and a simulated province.
+"""`ganzhi demo`: everything on this machine. Servers, migrations, a worker, the observer, a simulated province.
 
-Worker and simulator are processes of their own, as in production. They end before the servers do,
-so that what was published is stored. Data is kept under the data folder and found again.
+The scenario's terminals and gateways are registered first, so that coverage counts against them. Worker,
+observer and simulator are processes of their own, as in production. They end before the servers do, so that
+what was published is stored. Data is kept under the data folder and found again.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -26,8 +27,10 @@ from rich.live import Live
 
 from ingest.child import Child
 from ingest.embedded import CannotStart, EmbeddedBroker, EmbeddedPostgres, default_data_dir, free_port
+from ingest.fleet import Gateway
 from ingest.publish import Publisher, stop_on_signals
 from ingest.settings import Settings
+from ingest.simulate import gateways_of, load_scenario, write_gateways, write_registry
 from schemas.sql import queries
 
 EMBEDDED_NOTE = (
@@ -40,6 +43,8 @@ DRAIN_SECONDS = 35.0
 READY_SECONDS = 60.0
 """A worker that found broker and database is ready within a second."""
 COMMANDS = "ingest.cli"
+OBSERVE_SECONDS = 5
+"""Somebody is watching: the observer's own 30 s would look like a standstill."""
 
 
 class DemoError(Exception):
@@ -57,22 +62,41 @@ class Counts(NamedTuple):
     oldest_seconds: float = 0
 
 
+class Coverage(NamedTuple):
+    """What the observer's metrics say: terminals of all cells, and gaps that are open."""
+
+    installed: float = 0
+    verified: float = 0
+    live: float = 0
+    gaps: float = 0
+
+    def __str__(self) -> str:
+        return (
+            f"terminals installed {self.installed:,.0f}, verified {self.verified:,.0f}, live {self.live:,.0f}; "
+            f"open gaps {self.gaps:,.0f}"
+        )
+
+
 def run_demo(
     settings: Settings,
     *,
     mqtt_url: str | None = None,
     database_url: str | None = None,
-    messages_per_second: float = 50,
+    scenario: str = "demo",
+    messages_per_second: float | None = None,
     seconds: float | None = None,
     console: Console | None = None,
 ) -> None:
     """Run until SIGINT, SIGTERM or `seconds` are over, then stop it all in order.
 
-    `mqtt_url` and `database_url` name real servers to use instead of the embedded ones. Raises
-    `CannotStart` or `BrokerOutOfReachError` when a server can't be had, `DemoError` when a part gives up.
+    `mqtt_url` and `database_url` name real servers to use instead of the embedded ones; `scenario` is what is
+    played, as `simulate.load_scenario` takes it. Raises `SettingsError` for a wrong one, `CannotStart` or
+    `BrokerOutOfReachError` when a server can't be had, `DemoError` when a part gives up.
     """
     console = console or Console()
     data_dir = settings.data_dir or default_data_dir()
+    scenario = str(Path(scenario).resolve()) if Path(scenario).is_file() else scenario  # children start in /
+    gateways = gateways_of(load_scenario(scenario))
     with stop_on_signals() as stop, contextlib.ExitStack() as stack:
         if not (mqtt_url and database_url):
             console.print(EMBEDDED_NOTE, highlight=False)
@@ -85,17 +109,21 @@ def run_demo(
             mqtt_url, children["broker"] = broker.url, broker.child
         with Publisher(settings.model_copy(update={"mqtt_url": SecretStr(mqtt_url)}), name="demo"):
             pass  # a broker that is out of reach is said here, clearly
-        port = free_port(settings.http_port)
+        port, observer_port = free_port(settings.http_port), free_port(settings.observer_http_port)
         env = os.environ | {
             "GANZHI_MQTT_URL": mqtt_url, "GANZHI_DATABASE_URL": database_url, "GANZHI_HTTP_PORT": str(port),
+            "GANZHI_OBSERVER_HTTP_PORT": str(observer_port), "GANZHI_OBSERVE_SECONDS": str(OBSERVE_SECONDS),
         }  # fmt: skip
-        _migrate(env)
+        _do(env, "the database cannot be brought to this version", "migrate")
+        _register(gateways, data_dir, env, console)
         _say_where(console, data_dir, env)
         children["worker"] = _start(stack, data_dir, env, "ingest")
         _wait_ready(children["worker"], port, stop)
-        children["simulator"] = _start(stack, data_dir, env, "simulate", "--rate", str(messages_per_second))
-        _watch(children, port, stop, seconds, console)
-        console.print("stopping: the simulator, the worker, the servers", highlight=False)
+        children["observer"] = _start(stack, data_dir, env, "observe")
+        rate = [] if messages_per_second is None else ["--rate", str(messages_per_second)]
+        children["simulator"] = _start(stack, data_dir, env, "simulate", "--scenario", scenario, *rate)
+        _watch(children, port, observer_port, stop, seconds, console)
+        console.print("stopping: the simulator, the observer, the worker, the servers", highlight=False)
     console.print("stopped", highlight=False)
 
 
@@ -122,6 +150,21 @@ def read_counts(page: str) -> Counts:
     )
 
 
+def read_coverage(page: str) -> Coverage:
+    """The headline of an observer's /metrics page (Prometheus text format)."""
+    sums: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            state = sample.labels.get("state") if sample.name == "ganzhi_terminals" else None
+            sums[state or sample.name] += sample.value
+    return Coverage(
+        sums["ganzhi_terminals_installed"],
+        sums["ganzhi_terminals_verified"],
+        sums["live"],
+        sums["ganzhi_coverage_gaps"],
+    )
+
+
 def describe(now: Counts, before: Counts, seconds: float) -> str:
     """The live line: rates between two looks `seconds` apart, and totals."""
     messages, readings = ((new - old) / seconds for new, old in zip(now[:2], before[:2], strict=True))
@@ -133,19 +176,35 @@ def describe(now: Counts, before: Counts, seconds: float) -> str:
     )
 
 
-def _migrate(env: Mapping[str, str]) -> None:
+def _do(env: Mapping[str, str], failure: str, *command: str | Path) -> str:
+    """Run one of our commands, answer what it said; raises `CannotStart` with `failure` and its last words."""
     done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", COMMANDS, "migrate"], check=False, capture_output=True, text=True, env=env
+        [sys.executable, "-m", COMMANDS, *map(str, command)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=env,
     )
     if done.returncode:
-        why = " ".join(done.stderr.removeprefix("ganzhi: ").split())
-        raise CannotStart(f"the database cannot be brought to this version: {why}")
+        raise CannotStart(f"{failure}: {' '.join(done.stderr.removeprefix('ganzhi: ').split())}")
+    return done.stdout.strip()
+
+
+def _register(gateways: Sequence[Gateway], data_dir: Path, env: Mapping[str, str], console: Console) -> None:
+    """Import the scenario's gateways and terminals; what an earlier demo registered is unchanged."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for what, write in (("gateways", write_gateways), ("terminals", write_registry)):
+        file = data_dir / f"{what}.csv"
+        write(file, gateways)
+        said = _do(env, f"the {what} of {file} cannot be registered", what, "import", file)
+        console.print(f"{what}: {said}", highlight=False, soft_wrap=True)
 
 
 def _say_where(console: Console, data_dir: Path, env: Mapping[str, str]) -> None:
     kept = readings_kept(env["GANZHI_DATABASE_URL"])
     for line in (
         f"metrics   http://127.0.0.1:{env['GANZHI_HTTP_PORT']}/metrics",
+        f"coverage  http://127.0.0.1:{env['GANZHI_OBSERVER_HTTP_PORT']}/metrics",
         f"broker    {without_password(env['GANZHI_MQTT_URL'])}",
         f"database  {without_password(env['GANZHI_DATABASE_URL'])}",
         f"data      {data_dir} (logs too); {kept:,} readings are there already",
@@ -178,7 +237,12 @@ def _wait_ready(worker: Child, port: int, stop: threading.Event) -> None:
 
 
 def _watch(
-    children: Mapping[str, Child], port: int, stop: threading.Event, seconds: float | None, console: Console
+    children: Mapping[str, Child],
+    port: int,
+    observer_port: int,
+    stop: threading.Event,
+    seconds: float | None,
+    console: Console,
 ) -> None:
     deadline = time.monotonic() + seconds if seconds else float("inf")
     before, looked = Counts(), time.monotonic()
@@ -189,13 +253,16 @@ def _watch(
                     raise DemoError(f"the {name} ended by itself; {child.log} says:\n{child.last_words()}")
             page = _page(port, "metrics")
             counts, now = read_counts(page) if page else before, time.monotonic()
-            live.update(describe(counts, before, now - looked), refresh=True)
+            lines = [describe(counts, before, now - looked)]
+            if "observer" in children and (page := _page(observer_port, "metrics")):
+                lines.append(str(read_coverage(page)))
+            live.update("\n".join(lines), refresh=True)
             before, looked = counts, now
     console.line()
 
 
 def _page(port: int, path: str) -> str | None:
-    """A page of the worker, None while it does not answer with 200."""
+    """A page of the worker or the observer, None while it does not answer with 200."""
     with (
         contextlib.suppress(OSError, urllib.error.URLError),
         urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer,

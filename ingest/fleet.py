@@ -1,12 +1,17 @@
-"""A simulated fleet: gateways of all cities, their terminals, and what those measure. Pure, by seed.
+"""A simulated fleet: gateways, their terminals, and how both would be registered. Pure, by seed.
 
 Codes, units and payload forms are as mixed as devices here send them.
 """
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from typing import NamedTuple
+
+from devices.division import city
+from ingest.kinds import CAMERA, KIND_OF, KINDS, Kind
+from ingest.scenario import Fleet, Scenario, counties
 
 SENML_JSON, SENML_CBOR, PLAIN = "application/senml+json", "application/senml+cbor", "application/json"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -14,88 +19,28 @@ UNANNOUNCED_SHARE = 0.1
 """Gateways that send no content type, as over MQTT 3.1.1."""
 VIDEO_EVERY = 20
 """One gateway of so many is a video platform."""
-
-
-class Signal(NamedTuple):
-    """How a metric moves: `base`, `swing` over the day, slow `wander`, and growth for counters."""
-
-    metric: str
-    unit: str
-    base: float
-    swing: float = 0.0
-    wander: float = 0.0
-    per_hour: float = 0.0
-    on_share: float = 0.0
-    """For states (0 or 1): how much of the time it is 1."""
-    decimals: int = 2
-
-
-class Kind(NamedTuple):
-    """A kind of terminal: its domain, the form of its codes, how frequent it is, what it measures."""
-
-    name: str
-    domain: str
-    code_form: str
-    weight: int
-    signals: tuple[Signal, ...]
-
-
-BATTERY = Signal("battery", "%EL", 85, wander=10, decimals=0)
-AIR_TEMPERATURE = Signal("temperature", "Cel", 12, swing=8, wander=3)
-KINDS = (
-    Kind("water_meter", "municipal", "imei15", 25, (
-        Signal("water_volume", "m3", 800, per_hour=0.02, decimals=3),
-        Signal("pressure", "Pa", 3.2e5, 3e4, 8e3, decimals=0), BATTERY)),
-    Kind("gas_meter", "municipal", "urn_imei", 15, (
-        Signal("gas_volume", "m3", 400, per_hour=0.05, decimals=3), BATTERY)),
-    Kind("heat_meter", "municipal", "imei", 8, (
-        Signal("heat_energy", "kWh", 5000, per_hour=1.4),
-        Signal("supply_temperature", "Cel", 48, 3, 2), Signal("return_temperature", "Cel", 38, 3, 2))),
-    Kind("smoke_detector", "security", "urn_imei", 12, (
-        Signal("smoke", "/", 0, on_share=0.0005, decimals=0), BATTERY,
-        Signal("rsrp", "dBm", -98, wander=12, decimals=0))),
-    Kind("parking_bay", "transport", "urn_dev", 8, (
-        Signal("occupancy", "/", 0, on_share=0.6, decimals=0), BATTERY)),
-    Kind("street_light", "municipal", "vendor", 8, (
-        Signal("power", "W", 60, wander=40, decimals=1), Signal("voltage", "V", 228, 4, 3, decimals=1))),
-    Kind("cabinet", "energy", "handle", 6, (
-        Signal("electric_energy", "kWh", 20_000, per_hour=6.5),
-        Signal("current", "A", 26, 12, 6), AIR_TEMPERATURE)),
-    Kind("air_station", "environment", "bid", 3, (
-        Signal("pm25", "ug/m3", 45, 15, 25, decimals=0), Signal("pm10", "ug/m3", 80, 20, 40, decimals=0),
-        Signal("humidity", "%RH", 60, -15, 10, decimals=1), AIR_TEMPERATURE,
-        Signal("pressure", "Pa", 101_700, 150, 900, decimals=0))),
-    Kind("manhole_cover", "municipal", "vendor", 6, (
-        Signal("tilt", "deg", 1.5, wander=1.2), Signal("liquid_level", "m", 0.6, wander=0.4), BATTERY)),
-    Kind("machine", "manufacturing", "handle", 6, (
-        Signal("vibration", "mm/s", 3.2, wander=2.1), Signal("temperature", "Cel", 55, 5, 8),
-        Signal("speed_rpm", "1/min", 1480, wander=20, decimals=0))),
-    Kind("soil_probe", "agriculture", "imei15", 2, (
-        Signal("soil_moisture", "%", 28, wander=9), Signal("soil_temperature", "Cel", 10, 2, 3))),
-    Kind("ward_monitor", "healthcare", "vendor", 1, (
-        Signal("heart_rate", "1/min", 76, 6, 9, decimals=0),
-        Signal("spo2", "%", 97, wander=1.5, decimals=0))),
-)  # fmt: skip
-CAMERA = Kind("camera", "security", "gb28181", 0, ())
-SPELLINGS: Mapping[str, Sequence[tuple[str, float, float]]] = {
-    "temperature": (("Cel", 1, 0), ("℃", 1, 0), ("°F", 1.8, 32)),
-    "pressure": (("Pa", 1, 0), ("kPa", 1e-3, 0), ("MPa", 1e-6, 0)),
-    "water_volume": (("m3", 1, 0), ("m³", 1, 0), ("L", 1e3, 0)),
-    "gas_volume": (("m3", 1, 0), ("m³", 1, 0)),
-    "heat_energy": (("kWh", 1, 0), ("GJ", 0.0036, 0), ("MJ", 3.6, 0)),
-    "pm25": (("ug/m3", 1, 0), ("μg/m³", 1, 0)),
-    "humidity": (("%RH", 1, 0), ("%", 1, 0)),
-}
-"""Unit as sent, and value sent = canonical value * factor + offset; the first is the catalogue's."""
+MIDNIGHT_SECONDS = 300
+"""How long the burst after midnight lasts, of devices whose preset time nobody has spread."""
+INSTALLED_FROM = date(2024, 1, 1)
+"""Terminals were installed within a year from here, where a fleet does not say; long enough ago to count."""
+TERMINAL_COLUMNS = ("code", "division", "domain", "profile", "network", "gateway", "report_every",
+                    "installed_on", "smart")  # fmt: skip
+GATEWAY_COLUMNS = ("name", "division", "kind", "owner")
 
 
 class Terminal(NamedTuple):
-    """One simulated terminal. `phase` (0..1) sets it apart from its kind; `spelling` picks its units."""
+    """One simulated terminal. `phase` (0..1) sets it apart from its kind; `spelling` picks its units.
+
+    `report_seconds` is its real rhythm, 0: it has none. `talks` and `registered` as in `scenario.Fleet`.
+    """
 
     code: str
     kind: Kind
     phase: float
     spelling: int
+    report_seconds: int = 0
+    talks: bool = True
+    registered: bool = True
 
 
 class Gateway(NamedTuple):
@@ -106,6 +51,18 @@ class Gateway(NamedTuple):
     content_type: str
     announces: bool
     terminals: tuple[Terminal, ...]
+    profile: str = ""
+    """Of all its terminals, where it has a scenario."""
+    domain: str | None = None
+    """Of its terminals, where it is not the one of their profile."""
+    network: str = ""
+    changes_per_day: float = 0
+    installed_days_ago: int | None = None
+
+    @property
+    def talkers(self) -> tuple[Terminal, ...]:
+        """Those of its terminals that send anything."""
+        return tuple(terminal for terminal in self.terminals if terminal.talks)
 
     def topic(self, leaf: str, division: int | None = None) -> str:
         """Its topic that ends in `leaf`."""
@@ -124,10 +81,10 @@ def fleet(
     made = []
     for number, division in enumerate(itertools.islice(itertools.cycle(counties), gateways)):
         video = number % VIDEO_EVERY == VIDEO_EVERY - 1
-        content_type = (PLAIN, SENML_CBOR, *[SENML_JSON] * 6)[number % 8]
+        content_type = _content_type(number)
         own = range(number, terminals, gateways)
         kinds = [CAMERA] * len(own) if video else rng.choices(KINDS, [k.weight for k in KINDS], k=len(own))
-        spelling = 0 if content_type == PLAIN else rng.randrange(3)  # the plain form cannot say units
+        spelling = _spelling(content_type, rng)
         name = f"{'video' if video else 'gw'}-{division}-{number:03d}"
         mine = tuple(
             Terminal(_code(kind.code_form, n, division, rng), kind, rng.random(), spelling)
@@ -135,6 +92,99 @@ def fleet(
         )
         made.append(Gateway(name, division, content_type, rng.random() > UNANNOUNCED_SHARE, mine))
     return made
+
+
+def province(scenario: Scenario) -> list[Gateway]:
+    """The gateways of a scenario's fleets, the same for the same scenario."""
+    made: list[Gateway] = []
+    first = 0
+    for number, plan in enumerate(scenario.fleet):
+        rng = random.Random(f"{scenario.seed}/{number}/{plan.profile}")  # noqa: S311
+        made += _gateways(scenario, plan, first, len(made), rng)
+        first += scenario.size(plan)[1]
+    return _with_clones(made, scenario.clones, random.Random(scenario.seed))  # noqa: S311
+
+
+def registry(gateways: Sequence[Gateway], today: date) -> Iterator[tuple[object, ...]]:
+    """A line of the register for each registered terminal, as `TERMINAL_COLUMNS`."""
+    for gateway in gateways:
+        ago = gateway.installed_days_ago
+        for terminal in gateway.terminals:
+            if terminal.registered:
+                since = INSTALLED_FROM + timedelta(days=int(365 * terminal.phase))
+                yield (
+                    terminal.code, gateway.division, gateway.domain or terminal.kind.domain, terminal.kind.name,
+                    gateway.network, gateway.name, terminal.report_seconds or "",
+                    since if ago is None else today - timedelta(days=ago), _smart(terminal),
+                )  # fmt: skip
+
+
+def gateway_registry(gateways: Sequence[Gateway]) -> Iterator[tuple[object, ...]]:
+    """A line for each gateway, as `GATEWAY_COLUMNS`."""
+    for gateway in gateways:
+        yield gateway.name, gateway.division, gateway.network or "edge", "simulated"
+
+
+def _gateways(
+    scenario: Scenario, plan: Fleet, first_terminal: int, first_gateway: int, rng: random.Random
+) -> Iterator[Gateway]:
+    gateways, terminals = scenario.size(plan)
+    places = itertools.cycle(_cities_in_turn(counties(plan.divisions), rng))
+    for number, division in enumerate(itertools.islice(places, gateways)):
+        content_type = _content_type(number)
+        spelling = _spelling(content_type, rng)
+        own = range(first_terminal + number, first_terminal + terminals, gateways)
+        mine = tuple(_terminal(scenario, plan, division, n, spelling, rng) for n in own)
+        yield Gateway(
+            f"{plan.profile}-{division}-{first_gateway + number:03d}", division, content_type,
+            rng.random() > UNANNOUNCED_SHARE, mine, plan.profile, plan.domain, plan.network, plan.changes_per_day,
+            plan.installed_days_ago,
+        )  # fmt: skip
+
+
+def _terminal(
+    scenario: Scenario, plan: Fleet, division: int, number: int, spelling: int, rng: random.Random
+) -> Terminal:
+    phase, kind = rng.random(), KIND_OF[plan.profile]
+    if rng.random() < plan.midnight_share:
+        phase *= min(1.0, MIDNIGHT_SECONDS / plan.rhythm_seconds)
+    registered = rng.random() >= plan.unregistered
+    return Terminal(
+        _code(kind.code_form, number, division, rng), kind, phase, spelling, scenario.report_seconds(plan),
+        talks=not registered or rng.random() >= plan.sleepers, registered=registered,
+    )  # fmt: skip
+
+
+def _with_clones(gateways: list[Gateway], clones: int, rng: random.Random) -> list[Gateway]:
+    """So many codes a second time, through a gateway of another city where there is one of the same profile."""
+    for _ in range(clones):
+        source = rng.choice(gateways)
+        others = [
+            number
+            for number, gateway in enumerate(gateways)
+            if gateway.profile == source.profile and city(gateway.division) != city(source.division)
+        ]
+        known = [terminal for terminal in source.talkers if terminal.registered]
+        if others and known:
+            clone = rng.choice(known)._replace(phase=rng.random(), registered=False)
+            other = gateways[number := rng.choice(others)]
+            gateways[number] = other._replace(terminals=(*other.terminals, clone))
+    return gateways
+
+
+def _content_type(number: int) -> str:
+    return (PLAIN, SENML_CBOR, *[SENML_JSON] * 6)[number % 8]
+
+
+def _spelling(content_type: str, rng: random.Random) -> int:
+    return 0 if content_type == PLAIN else rng.randrange(3)  # the plain form cannot say units
+
+
+def _smart(terminal: Terminal) -> str:
+    """Of cameras, seven in ten are, and of one in ten nobody knows."""
+    if terminal.kind is not CAMERA or terminal.phase > 0.9:
+        return ""
+    return "yes" if terminal.phase < 0.7 else "no"
 
 
 def _cities_in_turn(divisions: Sequence[int], rng: random.Random) -> list[int]:

@@ -6,6 +6,7 @@ from psycopg import Connection
 from psycopg.errors import Error
 
 from devices.division import DIVISIONS, DOMAINS
+from ingest import plan
 from schemas.catalogue import METRICS
 from schemas.sql import Migration, Storage, migrations, queries
 
@@ -17,6 +18,10 @@ TIMESCALE_AT_LEAST = (2, 28, 1)
 
 class SchemaError(Exception):
     """The database is not at this version, or can't be brought to it; the text says what to do."""
+
+
+class NewerSchemaError(SchemaError):
+    """The database is of a later release, which this one does not know."""
 
 
 class Done(NamedTuple):
@@ -41,8 +46,8 @@ def storage_of(conn: Connection[Any]) -> Storage:
             f"the database is at version {version}, this release needs {newest()}: run ganzhi migrate"
         )
     if version > newest():
-        raise SchemaError(
-            f"the database is at version {version}, newer than this release ({newest()}): upgrade it"
+        raise NewerSchemaError(
+            f"the database is at version {version}, newer than this release ({newest()}): upgrade ganzhi"
         )
     return str(applied[-1][1])
 
@@ -119,3 +124,4 @@ def _seed(conn: Connection[Any]) -> None:
             cursor.execute(
                 REGISTRY["upsert_metric"], [m.name, m.unit, m.hard_low, m.hard_high, m.soft_low, m.soft_high]
             )
+    plan.seed(conn)

@@ -5,7 +5,7 @@ mark that it did, are one transaction, so that it happens once. It is no sign of
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from psycopg import Connection
@@ -19,6 +19,7 @@ from ingest.migrate import storage_of
 from ingest.resolve import Resolver
 from ingest.settings import OnUnknownGateway, Settings
 from ingest.store import Store, details
+from ingest.terminals import SQL as TERMINALS
 from schemas.message import Message
 from schemas.reading import Part
 from schemas.rejection import Refusal
@@ -70,7 +71,13 @@ class Quarantine:
                 if not rows:
                     return
                 after = rows[-1][0]
+                before = astuple(done)
                 self._replay_chunk(rows, done)
+                did = {f.name: n - b for f, n, b in zip(fields(done), astuple(done), before, strict=True)}
+                asked = {"reason": reason, "division": division}
+                self._conn.execute(
+                    TERMINALS["audit"], ["rejections replay", f"{rows[0][0]} to {after}", Jsonb(did | asked)]
+                )
             if dry_run:
                 self._begin_anew()
             yield done

@@ -123,6 +123,11 @@ def hours_to_now(recordings: Sequence[Recording], now: float) -> int:
     return math.floor((now - newest) / HOUR_SECONDS) * HOUR_SECONDS
 
 
+def too_old(recordings: Sequence[Recording], oldest: float) -> int:
+    """How many readings were observed before `oldest`, Unix seconds."""
+    return sum(at < oldest for recording in recordings for at in recording.times)
+
+
 def packs(
     recordings: Sequence[Recording], *, shift_seconds: int = 0, per_pack: int = READINGS_PER_PACK
 ) -> Iterator[Outgoing]:
@@ -147,6 +152,8 @@ def replay(
     console = console or Console()
     recordings = [load_recording(one) for one in series]
     shift = hours_to_now(recordings, time.time()) if shift_to_now else 0
+    if refused := too_old(recordings, time.time() - settings.max_age_seconds - shift):
+        console.print(_advice(refused, settings.max_age_days, shifted=shift_to_now), soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with stop_on_signals() as stop, Publisher(settings, name="replay") as publisher, bar:
@@ -165,6 +172,19 @@ def replay(
     for line in (str(result), *publisher.complaints()):
         console.print(line, highlight=False, soft_wrap=True)
     return result
+
+
+def _advice(refused: int, max_age_days: float, *, shifted: bool) -> str:
+    remedy = (
+        "they end now and reach back further: set"
+        if shifted
+        else "--shift-to-now brings them to today; or set"
+    )
+    return (
+        f"[yellow]{refused:,} readings are older than {max_age_days:g} days, and a service with "
+        f"GANZHI_MAX_AGE_DAYS={max_age_days:g} refuses them as time_too_old;[/] {remedy} GANZHI_MAX_AGE_DAYS=0 "
+        "where the service runs"
+    )
 
 
 def _append(recording: Recording, row: Sequence[str], line: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from devices.code import canonical, gb28181
-from devices.division import PROVINCE, cell_division, today
+from devices.division import PROVINCE, cell_division, city, today
 from devices.index import MISSING
 from devices.registry import Gateway, Metric, Registry, Terminal
 from devices.store import Known, NewTerminal
@@ -61,6 +61,7 @@ class Resolver:
         """Metrics, cells and gateways, as after a start or a change."""
         self.registry.cells = directory.cells()
         self.registry.domain_of_cell = {id_: domain for (_, domain), id_ in self.registry.cells.items()}
+        self.registry.city_of_cell = {id_: city(place) for (place, _), id_ in self.registry.cells.items()}
         self.registry.gateways = directory.gateways()
         for metric in directory.metrics():
             self.registry.add_metric(metric)
@@ -71,8 +72,9 @@ class Resolver:
         missing = np.flatnonzero(rows == MISSING).tolist()
         events = {e.name: self.registry.event(e.name) for p in batch.parts for e in p.events}
         if not missing and all(events.values()):
-            return Targets(rows, {n: e for n, e in events.items() if e}, {})
+            return Targets(rows, {n: e for n, e in events.items() if e}, {}, {})
         refused: dict[Wanted, Refusal] = {}
+        behind: dict[Wanted, int] = {}
         readings = self._take_apart(_places(batch, missing), refused)
         occasions = self._take_apart(_event_places(batch, events), refused)
         terminals = self._terminals(directory, {s.code: s for s in (*readings.values(), *occasions.values())})
@@ -80,6 +82,8 @@ class Resolver:
         for wanted, series in readings.items():
             if refusal := self._add_series(wanted, series, terminals, metrics):
                 refused[wanted] = refusal
+                if series.code in terminals and series.metric != "online":  # which may be an offline notice
+                    behind[wanted] = terminals[series.code].id
         for (name, _), series in occasions.items():
             if terminal := terminals.get(series.code):
                 self.registry.add_event(name, terminal, series.metric)
@@ -87,7 +91,7 @@ class Resolver:
                 refused[name, None] = _unknown_terminal(series.code)
         if missing:
             rows = self.registry.find(batch.names, batch.units)
-        return Targets(rows, {n: e for n in events if (e := self.registry.event(n))}, refused)
+        return Targets(rows, {n: e for n in events if (e := self.registry.event(n))}, refused, behind)
 
     @staticmethod
     def _take_apart(wanted: dict[Wanted, Place], refused: dict[Wanted, Refusal]) -> dict[Wanted, _Series]:

@@ -65,14 +65,14 @@ async def run(settings: Settings, number: int) -> None:
     worker = assemble(settings, client_id)
     port = settings.http_port + number if settings.http_port else 0
     server = http.server(_application(settings, worker))
-    listening = _listen(settings.http_host, port)
-    stop = asyncio.create_task(_stop_signal(), name="stop")
+    listening = listen(settings.http_host, port)
+    stop = asyncio.create_task(stop_signal(), name="stop")
     serving = asyncio.create_task(server.serve([listening]), name="http")
     log.info("worker_started", client_id=client_id, http_port=port)
     sys.setswitchinterval(SWITCH_SECONDS)
     collecting = asyncio.create_task(_collect_garbage(), name="garbage")
     try:
-        await _first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, serving)
+        await first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, serving)
         drained = stop.done() or await _receive_until(worker, stop, serving)
     finally:
         collecting.cancel()
@@ -82,7 +82,8 @@ async def run(settings: Settings, number: int) -> None:
     log.info("worker_stopped", client_id=client_id, drained=drained)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `SettingsError` when the port is taken."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -159,12 +160,12 @@ def _application(settings: Settings, worker: Worker) -> Starlette:
 async def _receive_until(worker: Worker, *ends: asyncio.Task[None]) -> bool:
     async with worker.transport:
         running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
-        await _first(running, *ends)
+        await first(running, *ends)
         worker.transport.stop_receiving()
         return await _drain(running)
 
 
-async def _first(*tasks: asyncio.Task[None]) -> None:
+async def first(*tasks: asyncio.Task[None]) -> None:
     """Until one of the tasks ends; its fault is raised."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -181,7 +182,8 @@ async def _drain(running: asyncio.Task[None]) -> bool:
     return True
 
 
-async def _stop_signal() -> None:
+async def stop_signal() -> None:
+    """Until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

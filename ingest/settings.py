@@ -232,21 +232,15 @@ class Settings(BaseSettings):
     chunk_hours: Annotated[
         int, Field(ge=1, description="Span of a chunk of readings (storage timescale).")
     ] = 24
-    observe_seconds: Annotated[
-        float, Field(gt=0, description="How often the observer looks. Read by nothing yet.")
-    ] = 30
+    observe_seconds: Annotated[float, Field(gt=0, description="How often the observer counts.")] = 30
     goal_due: Annotated[
         date,
-        Field(
-            description="When 300,000,000 terminals are due, an assumption: five years. Read by nothing yet."
-        ),
+        Field(description="When 300,000,000 terminals are due, an assumption: five years."),
     ] = date(2027, 12, 31)
     node_domains: Annotated[
         tuple[str, ...],
         NoDecode,
-        Field(
-            description="Domains whose verified terminals are nodes, comma-separated. Read by nothing yet."
-        ),
+        Field(description="Domains whose verified terminals are nodes, comma-separated."),
     ] = (
         "manufacturing",
         "healthcare",

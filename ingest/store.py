@@ -17,11 +17,11 @@ import psycopg
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
-from pyroaring import BitMap
 
 from devices.registry import Registry
 from ingest import copy
-from ingest.batch import FLAGS, LATE, Batch, Sealed, is_reading, reading_count
+from ingest.batch import FLAGS, Batch, Sealed, SealedEvent, is_reading, reading_count
+from ingest.heard import Publishers, presence, quality
 from schemas.payload import shown
 from schemas.rejection import GARBAGE, Reason, Refusal
 from schemas.sql import queries
@@ -98,6 +98,7 @@ class Store:
             {"reading": set(), "event": set()} if storage == "postgres" else None
         )
         self._unstored = unstored
+        self._publishers = Publishers()
         self._direct = storage == "timescale"
         self._warned = False
         conn.add_notice_handler(self._notice)
@@ -109,16 +110,18 @@ class Store:
         """Write it all or nothing. Raises what psycopg raises; nothing is counted before it returns."""
         self._make_days(sealed)
         self._warned = False
+        now = max(message.received_at for message in batch.messages)
         with self.conn.transaction():
             known = self._known(batch)
-            fresh = ~known[sealed.part_of_row]
-            rows = sealed.rows if fresh.all() else sealed.rows[fresh]
-            self._copy_readings(rows)
-            events = self._copy_events(sealed, known)
-            unstored = self._copy_rejections(batch, sealed, known)
-            self._note_heard(batch, sealed, rows, known, registry)
-        outcome = count(batch, sealed, known, rows, registry)
-        outcome.events_committed, outcome.rejections_unstored = events, unstored
+            fresh = sealed.without(known)
+            self._copy_readings(fresh.rows)
+            self._copy_events(fresh.events)
+            unstored = self._copy_rejections(batch, fresh)
+            gateways = self._publishers.news(batch, fresh, known, now)
+            self._note_heard(batch, fresh, gateways, now, registry)
+        self._publishers.told(gateways, now)
+        outcome = count(batch, fresh, known, registry)
+        outcome.rejections_unstored = unstored
         outcome.direct_compress = self._direct and not self._warned
         return outcome
 
@@ -126,7 +129,7 @@ class Store:
         """Write readings and events past the ledger, in the caller's transaction; nobody counts as heard."""
         self._make_days(sealed)
         self._copy_readings(sealed.rows)
-        self._copy_events(sealed, np.zeros(max((e.part for e in sealed.events), default=0) + 1, np.bool_))
+        self._copy_events(sealed.events)
 
     def _make_days(self, sealed: Sealed) -> None:
         """Partitions of the postgres storage for the days that the batch holds, before its transaction."""
@@ -190,19 +193,17 @@ class Store:
             with self.conn.cursor().copy(SQL["copy_reading"]) as stream:
                 stream.write(copy.copy_bytes(rows))
 
-    def _copy_events(self, sealed: Sealed, known: npt.NDArray[np.bool_]) -> int:
-        fresh = [event for event in sealed.events if not known[event.part]]
-        if fresh:
+    def _copy_events(self, events: list[SealedEvent]) -> None:
+        if events:
             with self.conn.cursor().copy(SQL["copy_event"]) as stream:
-                for event in fresh:
+                for event in events:
                     stream.write_row(
                         (_time(event.observed_at), event.terminal_id, event.name, Jsonb(event.body))
                     )
-        return len(fresh)
 
-    def _copy_rejections(self, batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_]) -> int:
+    def _copy_rejections(self, batch: Batch, fresh: Sealed) -> int:
         """Writes a row for each message with refusals; answers how many of garbage were only counted."""
-        by_message = _by_message(batch, sealed, known)
+        by_message = _by_message(batch, fresh)
         stored = {
             n: r
             for n, r in by_message.items()
@@ -215,42 +216,38 @@ class Store:
         return len(by_message) - len(stored)
 
     def _note_heard(
-        self, batch: Batch, sealed: Sealed, rows: copy.Rows, known: npt.NDArray[np.bool_], registry: Registry
+        self, batch: Batch, fresh: Sealed, gateways: dict[str, int | None], now: float, registry: Registry
     ) -> None:
-        """The terminals of this batch that count as heard, as one bitmap."""
-        heard = (rows["quality"] & LATE) == 0
-        if online := registry.metrics.get("online"):
-            heard &= (rows["metric_id"] != online.id) | (rows["value"] != 0)
-        terminals = BitMap(np.sort(rows["terminal_id"][heard].astype(np.uint32)))  # sorted: half the time
-        terminals.update(e.terminal_id for e in sealed.events if not e.late and not known[e.part])
-        newest = max(message.received_at for message in batch.messages)
-        bitmap = terminals.serialize() if terminals else None
-        self.conn.execute(SQL["heard"], {"at": newest, "terminals": bitmap, "client": self._client})
+        """What the batch says of who is there, for the observer."""
+        online = registry.metrics.get("online")
+        said = presence(fresh, online.id if online else None)
+        bitmaps = {name: ids.serialize() if ids else None for name, ids in said._asdict().items()}
+        published = Jsonb(gateways) if gateways else None
+        counted = quality(batch, fresh, registry)
+        self.conn.execute(SQL["heard"], {"at": now, "client": self._client, "gateways": published,
+                                         "quality": Jsonb(counted) if counted else None} | bitmaps)  # fmt: skip
 
 
-def count(
-    batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_], rows: copy.Rows, registry: Registry
-) -> Outcome:
+def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: Registry) -> Outcome:
     """What became of each message and reading; pure."""
-    outcome = Outcome()
-    stored = np.bincount(sealed.part_of_row, minlength=len(batch.parts))
-    for event in sealed.events:
+    outcome, rows = Outcome(events_committed=len(fresh.events)), fresh.rows
+    stored = np.bincount(fresh.part_of_row, minlength=len(batch.parts))
+    for event in fresh.events:
         stored[event.part] += 1
     message_of = np.array(batch.message_of)
-    fresh = np.bincount(message_of, ~known, len(batch.messages)) > 0
-    landed = np.bincount(message_of, stored * ~known, len(batch.messages)) > 0
-    outcome.messages_duplicate = int((~fresh).sum())
-    by_message = _by_message(batch, sealed, known)
-    for number in by_message.keys() - set(np.flatnonzero(landed | ~fresh).tolist()):
+    new = np.bincount(message_of, ~known, len(batch.messages)) > 0
+    landed = np.bincount(message_of, stored, len(batch.messages)) > 0
+    outcome.messages_duplicate = int((~new).sum())
+    by_message = _by_message(batch, fresh)
+    for number in by_message.keys() - set(np.flatnonzero(landed).tolist()):
         outcome.messages_rejected[by_message[number][0].reason] += 1
     outcome.messages_committed = (
         len(batch.messages) - outcome.messages_duplicate - outcome.messages_rejected.total()
     )
     for number in np.flatnonzero(known).tolist():
         outcome.readings_duplicate += reading_count(batch.parts[number])
-    for number, refusals in sealed.refusals.items():
-        if not known[number]:
-            outcome.readings_rejected.update(r.reason for r in refusals if is_reading(r))
+    for refusals in fresh.refusals.values():
+        outcome.readings_rejected.update(r.reason for r in refusals if is_reading(r))
     for cell, n in enumerate(np.bincount(rows["cell_id"]).tolist()):
         if n:
             outcome.readings_committed[registry.domain_of_cell[cell]] += n
@@ -260,12 +257,11 @@ def count(
     return outcome
 
 
-def _by_message(batch: Batch, sealed: Sealed, known: npt.NDArray[np.bool_]) -> dict[int, list[Refusal]]:
-    """Refusals of what does not count already, by number of the message, in order of their places."""
+def _by_message(batch: Batch, fresh: Sealed) -> dict[int, list[Refusal]]:
+    """Refusals by number of the message, in order of their places."""
     found: dict[int, list[Refusal]] = {}
-    for part, refusals in sealed.refusals.items():
-        if not known[part]:
-            found.setdefault(batch.message_of[part], []).extend(refusals)
+    for part, refusals in fresh.refusals.items():
+        found.setdefault(batch.message_of[part], []).extend(refusals)
     for refusals in found.values():
         refusals.sort(key=lambda r: -1 if r.index is None else r.index)
     return found

@@ -3,11 +3,12 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 broker or database out of reach.
 """
 
+import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import psycopg
 import structlog
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from ingest.settings import SettingsError
 
+T = TypeVar("T")
 FAILED, USAGE, OUT_OF_REACH = 1, 2, 3
 
 WIDTH = 160
@@ -55,6 +57,14 @@ def fail(code: int, text: str) -> NoReturn:
     err.print("[bold red]ganzhi:[/]", end=" ")
     err.print(text, highlight=False, markup=False)
     raise typer.Exit(code)
+
+
+def run_service(service: Coroutine[Any, Any, T]) -> T:
+    """Run a service to its end, on uvloop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(service)
 
 
 def configure_logs() -> None:

@@ -1,4 +1,4 @@
-"""The registry from files and by command: import, export, retire; gateways. Every change leaves a line in `audit`.
+"""The registry from files and by command: import, export, aliases; gateways. Every change leaves a line in `audit`.
 
 An import stages the whole file in a temporary table, so that a code that stands in it twice is found, and
 merges it in blocks. Each block is a transaction under the lock that discovery takes: what an import that
@@ -7,7 +7,8 @@ breaks off has merged stays, and importing again does the rest.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +16,9 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from devices.code import canonical
+from devices.code import Code, canonical
 from devices.datum import Datum
-from devices.importer import GATEWAY_COLUMNS, Fault, HeaderError, Terminals, gateways
+from devices.importer import GATEWAY_COLUMNS, Fault, HeaderError, Sheet, Terminals, aliases, gateways
 from devices.store import SQL as REGISTRY
 from ingest.register import Line, Progress, Refused, lines, refused
 from ingest.terminal import CommandError
@@ -26,6 +27,8 @@ from schemas.sql import queries
 SQL = queries("terminals.sql")
 BLOCK_LINES = 50_000
 """Merged at once: about a second, in which the discovery of new terminals waits."""
+ALIASES = 1_000
+"""Given in one transaction: some tens of milliseconds, in which the discovery of new terminals waits."""
 STAGED_SHARE = 0.5
 """Of an import's time, as far as a progress bar cares."""
 
@@ -57,6 +60,7 @@ def import_terminals(conn: Connection[Any], path: Path, datum: Datum, progress: 
             last = _stage(conn, read, source, bad)
             conn.execute(SQL["staged"])
             conn.execute(SQL["twice"])
+            conn.execute(SQL["aliased"])
             _refuse_contradictions(conn, path, bad)
             conn.execute(SQL["merged"])
             done = Imported(suspect_imeis=read.suspect_imeis, ignored=read.sheet.ignored)
@@ -91,6 +95,67 @@ def import_gateways(conn: Connection[Any], path: Path) -> Imported:
         return _audited(conn, "gateways import", path, done, bad)
 
 
+def import_aliases(conn: Connection[Any], path: Path, progress: Progress) -> Imported:
+    """Import other names of terminals with their periods. Raises `CommandError` for a file that can't be read."""
+    conn.execute(SQL["session"])
+    source = lines(path, progress)
+    header = _header(path, source)
+    sheet = _columns(path, lambda: aliases(header))
+    done = Imported(ignored=sheet.ignored)
+    with refused(path, header) as bad:
+        while block := list(islice(source, ALIASES)):
+            _put_aliases(conn, sheet, block, done, bad)
+        done.refused = bad.count
+        return _audited(conn, "terminals import aliases", path, done, bad)
+
+
+def _put_aliases(
+    conn: Connection[Any], sheet: Sheet, block: list[Line], done: Imported, bad: Refused
+) -> None:
+    asked = []
+    for number, cells in block:
+        facts = sheet(cells)
+        if not isinstance(facts, Fault) and facts[1]:
+            asked.append((number, cells, facts))
+        else:
+            bad.add(number, facts if isinstance(facts, Fault) else "alias is empty", cells)
+    with conn.transaction(), conn.pipeline():
+        conn.execute(REGISTRY["lock"])
+        answers = [conn.execute(SQL["put_alias"], _alias(*facts)) for _, _, facts in asked]
+        for (number, cells, _), answer in zip(asked, answers, strict=True):
+            outcome, reason, _ = answer.fetchone() or ("refused", "", None)
+            if outcome == "refused":
+                bad.add(number, reason, cells)
+            else:
+                setattr(done, outcome, getattr(done, outcome) + 1)
+
+
+def put_alias(conn: Connection[Any], code: Code, alias: Code, since: datetime | None, until: datetime | None
+              ) -> tuple[str, str | None]:  # fmt: skip
+    """Give a terminal another name: created, updated or unchanged, and the discovered terminal that it took over.
+
+    Without `since` from now on, or from when it had it. Raises `CommandError` when it can't have it.
+    """
+    with conn.transaction():
+        conn.execute(REGISTRY["lock"])
+        row = conn.execute(SQL["put_alias"], _alias(code, alias, since, until)).fetchone()
+        assert row is not None
+        outcome, reason, retired = row
+        if outcome == "refused":
+            raise CommandError(f"{alias.code}: {reason}")
+        if outcome != "unchanged":
+            period = {"from": since, "to": until}
+            said = {name: time.isoformat() for name, time in period.items() if time}
+            detail = {"alias": alias.code, **said} | ({"retired": retired} if retired else {})
+            conn.execute(SQL["audit"], ["terminals alias", code.code, Jsonb(detail)])
+    return outcome, retired
+
+
+def _alias(code: Code, alias: Code, since: datetime | None, until: datetime | None) -> list[Any]:
+    scheme, _, value = alias.code.partition(":")
+    return [code.code, scheme, value, since, until]
+
+
 def _count(done: Imported, new: bool | None) -> None:
     done.created += new is True
     done.updated += new is False
@@ -115,13 +180,18 @@ def add_gateway(conn: Connection[Any], facts: Sequence[Any]) -> bool | None:
 
 
 def list_gateways(conn: Connection[Any], name: str | None = None) -> list[tuple[Any, ...]]:
-    """name, division, its name, kind, owner, contact, utc_offset, state, last_seen; of all, or of one."""
+    """name, division, its name, kind, owner, contact, utc_offset, state, last_seen, how many terminals name it,
+    registered_at (None: heard, but nobody registered it); of all, or of one.
+    """
     return conn.execute(SQL["gateways"], {"name": name}).fetchall()
 
 
 def show(conn: Connection[Any], code: str) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
-    """A terminal's row, and its aliases with their time. Raises `CommandError` when there is none."""
-    number = _find(conn, code)
+    """A terminal's row, and its aliases: name, from, to, id of the terminal that was discovered under that name.
+
+    Raises `CommandError` when there is none.
+    """
+    number = find(conn, code)
     with conn.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(SQL["show"], [number]).fetchone()
     assert row
@@ -133,7 +203,7 @@ def retire(conn: Connection[Any], codes: Sequence[str], on: date) -> int:
     with conn.transaction():
         conn.execute(REGISTRY["lock"])
         done = 0
-        for number in [_find(conn, code) for code in codes]:
+        for number in [find(conn, code) for code in codes]:
             row = conn.execute(SQL["retire"], {"id": number, "on": on}).fetchone()
             if row:
                 detail = {"on": on.isoformat(), "division": row[1], "domain": row[2]}
@@ -150,7 +220,8 @@ def export(conn: Connection[Any], out: BinaryIO, division: int, domain: str | No
         return cursor.rowcount
 
 
-def _find(conn: Connection[Any], code: str) -> int:
+def find(conn: Connection[Any], code: str) -> int:
+    """The id of a terminal, by its code in any spelling or an alias. Raises `CommandError` when there is none."""
     row = conn.execute(SQL["find"], {"code": canonical(code).code}).fetchone()
     if row is None:
         raise CommandError(
@@ -188,13 +259,13 @@ def _stage(conn: Connection[Any], read: Terminals, source: Iterator[Line], bad: 
 
 
 def _refuse_contradictions(conn: Connection[Any], path: Path, bad: Refused) -> None:
-    """Lines whose code has other facts in an earlier line, with their cells as the file has them."""
+    """Lines whose code has other facts in an earlier line, or is another's alias; cells as the file has them."""
     with conn.transaction(), conn.cursor("contradictions") as cursor:
         cursor.execute(SQL["contradictions"])
         source = lines(path, lambda _: None)
-        for wanted, code, first in cursor:
+        for wanted, reason in cursor:
             cells = next(cells for number, cells in source if number == wanted)
-            bad.add(wanted, f"{code} has other facts in line {first}", cells)
+            bad.add(wanted, reason, cells)
 
 
 def _merge(conn: Connection[Any], last: int, done: Imported, progress: Progress) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import cbor2
 import msgspec
 
-from ingest.fleet import CAMERA, PLAIN, SENML_CBOR, SENML_JSON, SPELLINGS, Gateway, Signal, Terminal
+from ingest.fleet import PLAIN, SENML_CBOR, SENML_JSON, Gateway, Terminal
+from ingest.kinds import CAMERA, SPELLINGS, Signal
 from ingest.publish import Outgoing
 
 DAY_SECONDS = 86_400
@@ -57,23 +58,48 @@ def messages(
     (one of `FAULTS`) and an earlier one sent again with `duplicate_share`.
     """
     rng = random.Random(seed)  # noqa: S311
-    series = {
-        g.name: itertools.cycle([(t, s) for t in g.terminals for s in t.kind.signals]) for g in gateways
-    }
+    talking = [gateway for gateway in gateways if gateway.terminals]
+    series = {g.name: itertools.cycle(series_of(g.terminals)) for g in talking}
+    repeated = repeats(duplicate_share, rng)
+    for gateway in itertools.cycle(talking):
+        own = list(itertools.islice(series[gateway.name], readings))
+        yield from repeated(report(gateway, gateway.terminals, own, clock(), fault(bad_share, rng)))
+
+
+def series_of(terminals: Sequence[Terminal]) -> list[tuple[Terminal, Signal]]:
+    """All that these terminals measure."""
+    return [(terminal, signal) for terminal in terminals for signal in terminal.kind.signals]
+
+
+def report(
+    gateway: Gateway,
+    terminals: Sequence[Terminal],
+    series: Sequence[tuple[Terminal, Signal]],
+    now: float,
+    fault: str = "",
+) -> Outgoing:
+    """One message at `now`: presence of `terminals` if they are cameras, else the readings of `series`."""
+    if terminals[0].kind is CAMERA:
+        return _presence(gateway, terminals, now)
+    return _telemetry(gateway, series, now, fault)
+
+
+def fault(bad_share: float, rng: random.Random) -> str:
+    """One of `FAULTS` with this probability, else nothing."""
+    return rng.choice(FAULTS) if rng.random() < bad_share else ""
+
+
+def repeats(share: float, rng: random.Random) -> Callable[[Outgoing], Iterator[Outgoing]]:
+    """What passes each message on, and with probability `share` sends a recent one again before it."""
     recent: deque[Outgoing] = deque(maxlen=RECENT_MESSAGES)
-    for gateway in itertools.cycle(gateways):
-        if recent and rng.random() < duplicate_share:
+
+    def passed(message: Outgoing) -> Iterator[Outgoing]:
+        if recent and rng.random() < share:
             yield rng.choice(recent)
-        if gateway.terminals and gateway.terminals[0].kind is CAMERA:
-            recent.append(_presence(gateway, clock()))
-        elif gateway.terminals:
-            fault = rng.choice(FAULTS) if rng.random() < bad_share else ""
-            recent.append(
-                _telemetry(gateway, itertools.islice(series[gateway.name], readings), clock(), fault)
-            )
-        else:
-            continue
-        yield recent[-1]
+        recent.append(message)
+        yield message
+
+    return passed
 
 
 def status(gateway: Gateway, now: float, *, online: bool) -> Outgoing:
@@ -100,7 +126,7 @@ def value(signal: Signal, phase: float, now: float) -> float:
 
 
 def _telemetry(
-    gateway: Gateway, series: Iterator[tuple[Terminal, Signal]], now: float, fault: str
+    gateway: Gateway, series: Sequence[tuple[Terminal, Signal]], now: float, fault: str
 ) -> Outgoing:
     at = round(now, 3) + (LOCAL_OFFSET_SECONDS if fault == "time_in_future" else 0)
     samples = [_sample(terminal, signal, at - int(60 * terminal.phase)) for terminal, signal in series]
@@ -115,11 +141,11 @@ def _telemetry(
     return Outgoing(topic, payload, gateway.content_type if gateway.announces else None, len(samples))
 
 
-def _presence(gateway: Gateway, now: float) -> Outgoing:
+def _presence(gateway: Gateway, terminals: Sequence[Terminal], now: float) -> Outgoing:
     """Each camera is away for its own 3 % of an hour's cycle."""
     online: list[str] = []
     offline: list[str] = []
-    for terminal in gateway.terminals:
+    for terminal in terminals:
         away = (now / 3600 + terminal.phase) % 1 < OFFLINE_SHARE
         (offline if away else online).append(terminal.code)
     body = {"at": _iso(now), "online": online, "offline": offline}

@@ -12,7 +12,7 @@ from devices.store import Directory
 from ingest import store
 from ingest.batch import Batch, seal
 from ingest.failure import Failure, classify
-from ingest.migrate import SchemaError, storage_of
+from ingest.migrate import NewerSchemaError, SchemaError, storage_of
 from ingest.resolve import Resolver
 from ingest.settings import Settings
 from ingest.store import Outcome, Store
@@ -50,7 +50,7 @@ class Writer:
         self._max_age_seconds = settings.max_age_seconds
         self._store: Store | None = None
         self._looked_at = 0.0
-        self._version = 0
+        self._version: tuple[Any, ...] = ()
 
     def write(self, batch: Batch, sealed: Callable[[], object] = lambda: None) -> Outcome:
         """Write a batch; `sealed` is called when the rest is the database's work.
@@ -75,8 +75,16 @@ class Writer:
             raise RefusedError(f"a fault of this service: {type(error).__name__}") from error
 
     def connect(self) -> None:
-        """Connect and load what the path needs. Raises `UnavailableError`, also before migrations are done."""
-        self._guarded(self._connected)
+        """Connect and load what the path needs. Raises `UnavailableError`, also before migrations are done.
+
+        Raises `NewerSchemaError` where waiting is in vain; one that is upgraded under a worker lets it finish.
+        """
+        try:
+            self._guarded(self._connected)
+        except UnavailableError as error:
+            if isinstance(error.__cause__, NewerSchemaError):
+                raise error.__cause__ from None
+            raise
 
     def idle(self) -> None:
         """See that the database is there, and read what may have changed. Raises `UnavailableError`."""

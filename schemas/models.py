@@ -62,6 +62,7 @@ Base64Url = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-]*$"), AfterValida
 Code = Annotated[Annotated[StrictStr, Field(min_length=1)] | StrictInt, AfterValidator(_as_text)]
 """A terminal code; a whole number (an IMEI) counts as its digits."""
 PlainTime = Annotated[Number | StrictStr, AfterValidator(_known_time)]
+TIME = "Unix seconds, milliseconds from 1e11, or ISO 8601 with its zone; missing: the arrival"
 Metric = Annotated[StrictStr, Field(min_length=1)]
 PlainValue = StrictBool | Number | Annotated[StrictStr, AfterValidator(_not_a_number_text)]
 
@@ -115,10 +116,7 @@ class PlainReading(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: Code
-    t: PlainTime | None = Field(
-        default=None,
-        description="Unix seconds, milliseconds from 1e11, or ISO 8601 with its zone; missing: the arrival",
-    )
+    t: PlainTime | None = Field(default=None, description=TIME)
     values: Annotated[dict[Annotated[StrictStr, Field(min_length=1)], PlainValue], Field(min_length=1)] = (
         Field(description="metric to value: numbers and booleans are readings, texts are events")
     )
@@ -129,13 +127,19 @@ class PlainReadings(RootModel[PlainReading | Annotated[list[PlainReading], Field
 
 
 class Presence(BaseModel):
-    """Who is connected, from a platform that sends no readings of them."""
+    """Who is connected, from a platform that sends no readings of them; one list may be missing."""
 
     model_config = ConfigDict(extra="ignore")
 
-    at: AwareDatetime | None = Field(default=None, description="missing: the arrival")
+    at: PlainTime | None = Field(default=None, description=TIME)
     online: list[Code] = []
     offline: list[Code] = []
+
+    @model_validator(mode="after")
+    def _some_list(self) -> Self:
+        if not self.model_fields_set & {"online", "offline"}:
+            raise ValueError("neither online nor offline")
+        return self
 
 
 class GatewayStatus(BaseModel):

@@ -86,41 +86,41 @@ def _read_values(item: dict[str, Any], values: dict[str, Any], first: int, part:
     return indexes
 
 
-def terminal_code(value: Any) -> str:
-    """The code in `id`: text, or a whole number (an IMEI, say) as its digits. Raises `Unreadable`."""
+def terminal_code(value: Any, label: str = "id") -> str:
+    """The code in `label`: text, or a whole number (an IMEI, say) as its digits. Raises `Unreadable`."""
     if type(value) is int:
         return str(value)
     if isinstance(value, str) and value:
         return value
-    raise Unreadable(Reason.INVALID_NAME, f"id is {shown(value)}, not a code", "send the code as text")
+    raise Unreadable(Reason.INVALID_NAME, f"{label} is {shown(value)}, not a code", "send the code as text")
 
 
-def seconds(value: Any) -> float:
-    """`t` as Unix seconds, 0.0 where it is missing; raises `Unreadable`.
+def seconds(value: Any, label: str = "t") -> float:
+    """The time in `label` as Unix seconds, 0.0 where it is missing; raises `Unreadable`.
 
     A time before 1978-07-04 (2**28 s) can't stand in a column, where it would be relative to the
     arrival. It comes from a device whose clock was never set, and is refused as too old.
     """
     if value is None:
         return 0.0
-    result = _iso_seconds(value) if isinstance(value, str) else number(value)
+    result = _iso_seconds(value, label) if isinstance(value, str) else number(value)
     if result is None:
-        raise Unreadable(Reason.MALFORMED_PAYLOAD, f"t is {shown(value)}, not a time", _TIME_HINT)
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{label} is {shown(value)}, not a time", _TIME_HINT)
     if result >= MILLISECONDS_FROM:
         result /= 1000
     if result < RELATIVE_BELOW:
-        detail = f"t is {shown(value)}, before 1978"
-        raise Unreadable(Reason.TIME_TOO_OLD, detail, "leave t out while the clock is not set")
+        detail = f"{label} is {shown(value)}, before 1978"
+        raise Unreadable(Reason.TIME_TOO_OLD, detail, f"leave {label} out while the clock is not set")
     return result
 
 
-def _iso_seconds(text: str) -> float | None:
+def _iso_seconds(text: str, label: str) -> float | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
     if time.tzinfo is None:
-        detail = f"t is {shown(text)}, without a zone"
+        detail = f"{label} is {shown(text)}, without a zone"
         raise Unreadable(Reason.MALFORMED_PAYLOAD, detail, "say the zone: Z, or +08:00 for local time")
     return time.timestamp()
 

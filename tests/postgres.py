@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
@@ -33,6 +34,7 @@ def program_folders() -> list[Path]:
     return [p for p in (*named, *system, *wheel) if (p / "initdb").exists() and (p / "postgres").exists()]
 
 
+@cache
 def timescale_programs() -> Path | None:
     """The first folder whose server offers TimescaleDB."""
     for programs in program_folders():
@@ -89,11 +91,11 @@ class Postgres:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a new, empty database."""
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """The URL of a new database, empty or a copy of one that nobody is connected to."""
         name = f"test_{next(NUMBERS)}"
         with psycopg.connect(self.url(), autocommit=True) as conn:
-            conn.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield self.url(name)
         with psycopg.connect(self.url(), autocommit=True) as conn:
             conn.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -11,12 +11,19 @@ from prometheus_client import Metric
 
 from ingest import migrate, store
 from ingest.metrics import Metrics
+from ingest.observer_metrics import GAUGES, REMOVED
 from ingest.settings import PREFIX, Settings
 from tests.postgres import Postgres, program_folders
 
 DOCS = Path(__file__).parents[1] / "docs"
 HEAD = "# {title}\n\n{text}\n\nMade by `make docs`; what is wrong here is wrong in {source}.\n\n"
 LIMITS = (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
+OBSERVED = (
+    "At `/metrics` on `GANZHI_OBSERVER_HTTP_PORT`, as of its last look; beside them "
+    "`ganzhi_goal_due_timestamp_seconds`, `ganzhi_broker_connected`, and `ganzhi_division_info` with the names of all divisions (`code`, `name_zh`, "
+    "`name_en`). `city` and `county` are division codes, `370000` where only the province is known. What is not known "
+    "has no series: a ratio without a denominator, a city without a target."
+)
 TABLES = """
 SELECT c.relname, CASE WHEN c.relkind = 'v' THEN 'view' ELSE 'table' END, obj_description(c.oid, 'pg_class'),
        a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, col_description(c.oid, a.attnum)
@@ -76,7 +83,15 @@ def metrics_page() -> str:
     for name, family in families.items():
         shown = ", ".join(f"`{label}`" for label in labels[name])
         rows.append((f"`{_name(family)}`", family.type, shown, family.documentation))
-    return HEAD.format(title="Metrics", text=text, source="`ingest/metrics.py`") + _table(rows)
+    observed = [rows[0]]
+    for family in GAUGES:
+        labels_ = ", ".join(f"`{label}`" for label in family.labels)
+        observed.append((f"`{family.name}`", "gauge", labels_, family.text))
+    observed.append((f"`{REMOVED.name}_total`", "counter", "", REMOVED.text))
+    return (
+        HEAD.format(title="Metrics", text=text, source="`ingest/metrics.py` or `ingest/observer_metrics.py`")
+        + _table(rows) + "\n## Of the observer\n\n" + OBSERVED + "\n\n" + _table(observed)
+    )  # fmt: skip
 
 
 def _name(family: Metric) -> str:

@@ -27,13 +27,19 @@ PURE_FILES = {
             "index",
             "registry",
             "importer",
+            "identifier",
             "datum",
             "presence",
+            "states",
             "coverage",
+            "gap",
             "gaps",
+            "plan",
+            "indicator",
+            "gateways",
         )
     ),
-    *(f"ingest/{name}.py" for name in ("failure", "batch")),
+    *(f"ingest/{name}.py" for name in ("failure", "batch", "scenario", "heard")),
 }
 IMPURE = {
     "asyncio", "psycopg", "mqtt5", "paho", "aiomqtt", "prometheus_client", "logging", "structlog", "socket",

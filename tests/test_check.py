@@ -24,6 +24,14 @@ TRIGGER = """
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER look BEFORE INSERT ON reading FOR EACH ROW EXECUTE FUNCTION look()
 """
+RATES = [
+    (20_000, 24, (Level.OK, "")),
+    (4_000_000, 24, (Level.WARN, "set GANZHI_CHUNK_HOURS=3")),
+    (4_000_000, 3, (Level.OK, "")),
+    (400_000_000, 24, (Level.WARN, "set GANZHI_CHUNK_HOURS=1")),
+    (400_000_000, 1, (Level.OK, "")),
+]
+"""Readings an hour, hours of a chunk, what is said."""
 NOWHERE = "postgresql://somebody:hush@127.0.0.1:1/nothing"
 
 
@@ -190,6 +198,28 @@ def test_what_turns_direct_compress_off_is_found(database, change, found):
     assert {f.name: f for f in check.check_database.run(settings)}["direct compress"].level is Level.OK
     database.execute(change)
     assert found in {f.name: f for f in check.check_database.run(settings)}["direct compress"].found
+
+
+@pytest.mark.parametrize("storage", [pytest.param("timescale", marks=pytest.mark.timescale)])
+def test_chunks_fit_the_rate(database):
+    """The busiest hour of the last day says how long a chunk may be; who can't shorten it is not bothered."""
+    assert "no rollups" in chunks(database).found
+    database.execute("INSERT INTO reading SELECT now() - interval '3 hours', 1, 1, 1, 1, 0")
+    database.execute("CALL refresh_continuous_aggregate('reading_hourly', now() - interval '9 hours', now())")
+    (rolled,) = database.one("SELECT format('%%I.%%I', materialization_hypertable_schema, "
+                             "materialization_hypertable_name) FROM timescaledb_information.continuous_aggregates "
+                             "WHERE view_name = 'reading_hourly'")  # fmt: skip
+    for readings, hours, advice in RATES:
+        database.execute(f"UPDATE {rolled} SET n = {readings}")
+        found = chunks(database, hours)
+        assert (found.level, found.advice.partition(" and")[0]) == advice, found
+        assert f"{readings * hours:,} readings" in found.found
+
+
+def chunks(database, hours=24):
+    """The finding about chunks, with this span."""
+    settings = Settings(database_url=database.url, chunk_hours=hours)
+    return next(f for f in check.check_database.run(settings) if f.name == "chunks")
 
 
 @POSTGRES_ONLY

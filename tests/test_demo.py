@@ -1,8 +1,14 @@
-"""What the demo shows of a worker's metrics, and what it never shows."""
+"""What the demo shows of its metrics, what it never shows, and that it plays its scenario from end to end."""
+
+import io
 
 import pytest
+from rich.console import Console
 
-from ingest.demo import Counts, describe, read_counts, without_password
+from ingest.demo import Counts, Coverage, describe, read_counts, read_coverage, run_demo, without_password
+from ingest.settings import load
+
+from .brokers import free_port
 
 PAGE = """\
 # TYPE ganzhi_messages_received_total counter
@@ -32,6 +38,52 @@ def test_rates_are_differences_over_the_time_between_two_looks():
     """Messages and readings a second come from two pages."""
     text = describe(read_counts(PAGE), Counts(messages=33, committed=500), 2.0)
     assert text.startswith("20 messages/s, 500 readings/s")
+
+
+COVERAGE = """\
+# TYPE ganzhi_terminals gauge
+ganzhi_terminals{city="370100",domain="municipal",state="live"} 30.0
+ganzhi_terminals{city="370200",domain="security",state="live"} 12.0
+ganzhi_terminals{city="370200",domain="security",state="lost"} 5.0
+# TYPE ganzhi_terminals_installed gauge
+ganzhi_terminals_installed 60.0
+# TYPE ganzhi_terminals_verified gauge
+ganzhi_terminals_verified 50.0
+# TYPE ganzhi_coverage_gaps gauge
+ganzhi_coverage_gaps{city="370200",domain="municipal",kind="gateway_offline"} 1.0
+ganzhi_coverage_gaps{city="370200",domain="security",kind="never_heard"} 2.0
+"""
+
+
+def test_the_headline_is_summed_over_cells():
+    """Live terminals and open gaps are those of all cities and domains."""
+    assert read_coverage(COVERAGE) == Coverage(60, 50, 42, 3)
+    assert read_coverage("") == Coverage()
+
+
+@pytest.mark.parametrize("storage", ["postgres"], indirect=True)
+def test_the_scenario_is_registered_before_it_is_played(empty_database, mosquitto, tmp_path):
+    """Every terminal heard is one that the register had before, and the gateways that it names are there too."""
+    scenario = tmp_path / "small.toml"
+    scenario.write_text(
+        "time_scale = 86_400\nfastest_seconds = 1\nbad_share = 0\n"
+        "[[fleet]]\nprofile = 'gas_meter'\nterminals = 40\ngateways = 2\n"
+    )
+    screen = io.StringIO()
+    run_demo(
+        load(data_dir=tmp_path / "demo", http_port=free_port(), observer_http_port=free_port()),
+        mqtt_url=f"mqtt://127.0.0.1:{mosquitto.port}",
+        database_url=empty_database.url,
+        scenario=str(scenario),
+        seconds=3,
+        console=Console(file=screen),
+    )
+    assert "terminals: 40 created, 0 updated, 0 unchanged, 0 refused" in screen.getvalue()
+    counts = "SELECT state, count(*), count(DISTINCT gateway) FROM terminal GROUP BY state"
+    assert empty_database.rows(counts) == [("installed", 40, 2)]
+    heard = "SELECT count(DISTINCT terminal_id) FROM reading"
+    assert empty_database.one(heard) == (40,)
+    assert empty_database.one("SELECT count(*) FROM gateway WHERE division IS NOT NULL") == (2,)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ingest.replay import (
     load_series,
     packs,
     parse_series,
+    too_old,
 )
 from schemas.message import Message
 from schemas.telemetry import decode
@@ -90,6 +92,14 @@ def test_shifted_to_now_the_newest_reading_is_of_the_last_hour():
     assert shift % 3600 == 0
     newest = max(time for _, part in _decoded(packs([recording], shift_seconds=shift)) for time in part.times)
     assert now - 3600 < newest <= now
+
+
+def test_readings_that_a_service_would_refuse_by_age_are_counted():
+    """Those older than the limit, none without a limit; hourly for 809 days, the last 90 of them are left."""
+    recording = load_recording(ELECTRICITY)
+    newest = max(recording.times)
+    assert too_old([recording], newest - 90 * 86_400) == 19_417 - 90 * 24 - 1
+    assert too_old([recording], -math.inf) == 0
 
 
 def test_rows_without_a_value_are_counted_and_left_out(tmp_path):

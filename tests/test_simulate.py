@@ -13,7 +13,8 @@ from rich.console import Console
 
 from devices.code import canonical
 from devices.division import DIVISIONS, city
-from ingest.fleet import KINDS, fleet
+from ingest.fleet import fleet
+from ingest.kinds import KINDS
 from ingest.publish import BrokerOutOfReachError, Outgoing, Publisher, publish_all
 from ingest.settings import SettingsError, load
 from ingest.simulate import load_scenario, simulate
@@ -88,7 +89,7 @@ def test_good_messages_decode_whole_within_limits_and_in_units_that_convert():
 def test_every_kind_and_every_payload_form_is_sent():
     """All kinds of terminals occur, as SenML in JSON and CBOR and in the plain form, announced or not."""
     kinds = {terminal.kind.name for gateway in _fleet() for terminal in gateway.terminals}
-    assert kinds >= {kind.name for kind in KINDS} | {"camera"}
+    assert kinds == {kind.name for kind in KINDS if kind.weight} | {"video"}
     forms = {message.content_type for message in _sent(200)}
     assert forms == {None, "application/senml+json", "application/senml+cbor", "application/json"}
     assert {message.topic.rpartition("/")[2] for message in _sent(200)} == {"telemetry", "presence"}
@@ -208,6 +209,31 @@ class TestOnMosquitto:
             with Listener(broker.port) as listener:
                 came = {payload for payload, _ in listener.wait_for(3000)}
         assert came == {message.payload for message in sent}
+
+
+def test_a_scenario_is_played_by_the_clock(mosquitto, tmp_path):
+    """What its rhythms ask for in this time arrives, readings and presence, between hello and goodbye."""
+    file = tmp_path / "scenario.toml"
+    file.write_text(
+        "seconds = 1.5\nbad_share = 0\nduplicate_share = 0\ntime_scale = 86_400\nfastest_seconds = 1\n"
+        "[[fleet]]\nprofile = 'water_meter'\nterminals = 60\ngateways = 2\n"
+        "[[fleet]]\nprofile = 'video'\nterminals = 50\ngateways = 1\n"
+    )
+    with Listener(mosquitto.port) as listener:
+        settings = load(mqtt_url=f"mqtt://127.0.0.1:{mosquitto.port}")
+        result = simulate(settings, load_scenario(file), console=Console(quiet=True))
+        came = [payload for payload, _ in listener.wait_for(result.acknowledged)]
+    assert result.messages == len(came)
+    assert sum(b'"firmware"' in payload for payload in came) == 6
+    assert sum(b'"offline":[' in payload for payload in came) >= 1
+    assert result.readings >= 60 * 3
+
+
+def test_the_limit_counts_hellos_too(mosquitto):
+    """At one message a second 200 gateways do not all say hello at once, nor goodbye without a hello."""
+    settings = load(mqtt_url=f"mqtt://127.0.0.1:{mosquitto.port}")
+    scenario = load_scenario(gateways=200, terminals=200, seconds=0.1, messages_per_second=1)
+    assert simulate(settings, scenario, console=Console(quiet=True)).messages < 40
 
 
 class Listener:

@@ -43,12 +43,15 @@ class Case:
     port: int
 
     def transport(
-        self, port: int | None = None, patience: Patience = QUICK, **settings: object
+        self,
+        port: int | None = None,
+        patience: Patience = QUICK,
+        *,
+        retained: bool = False,
+        **settings: object,
     ) -> Subscriber:
-        url = f"mqtt://127.0.0.1:{port or self.port}"
-        return self.make(
-            Settings(mqtt_url=url, **settings), [FILTER], "test-0", clock=lambda: 12.5, patience=patience
-        )
+        return self.make(Settings(mqtt_url=f"mqtt://127.0.0.1:{port or self.port}", **settings), [FILTER], "test-0",
+                         clock=lambda: 12.5, patience=patience, retained=retained)  # fmt: skip
 
     async def publish(self, *payloads: bytes, **properties: object) -> None:
         messages = [(TOPIC, payload) for payload in payloads]
@@ -184,6 +187,18 @@ async def test_retained(case: Case) -> None:
         old = case.make is PahoTransport
         messages = await collect(transport, 2 if old else 1)
     assert [(m.payload, m.retain) for m in messages] == [(b"old", True)] * old + [(b"new", False)]
+
+
+@on_mosquitto
+async def test_retained_on_request(case: Case) -> None:
+    """Who asks for retained messages gets them with every connect, marked as such."""
+    await case.publish(b"old", retain=True)
+    for _ in range(2):
+        async with case.transport(retained=True) as transport:
+            await connected(transport)
+            (message,) = await collect(transport, 1)
+            transport.acknowledge([message])
+        assert (message.payload, message.retain) == (b"old", True)
 
 
 @on_mosquitto

@@ -1,4 +1,4 @@
-"""A real `ganzhi ingest` as a subprocess: started, killed, drained and started again; its metrics; its books.
+"""A real `ganzhi ingest` or `observe` as a subprocess: started, killed, drained, started again; metrics and books.
 
 A context manager for tests only. Each life has metrics of its own; the log goes on over all of them, and
 is shown when a wait fails.
@@ -49,12 +49,14 @@ class Metrics(dict[tuple[str, tuple[str, ...]], float]):
 
 
 class Worker:
-    """`ganzhi ingest` with these settings (names of the contract in lower case, without the prefix)."""
+    """`ganzhi ingest` with these settings (names of the contract in lower case, without the prefix), or `observe`."""
 
-    def __init__(self, log_file: Path, **settings: object) -> None:
+    def __init__(self, log_file: Path, command: str = "ingest", **settings: object) -> None:
         self.port = free_port()
         self._log_file = log_file
-        self._settings = settings | {"http_port": self.port}
+        self._command = command
+        port = "observer_http_port" if command == "observe" else "http_port"
+        self._settings = settings | {port: self.port}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +77,7 @@ class Worker:
     def start(self) -> None:
         """Start without waiting."""
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen([sys.executable, "-m", "ingest.cli", "ingest"],
+            self._process = subprocess.Popen([sys.executable, "-m", "ingest.cli", self._command],
                                              env=environment(**self._settings), stdout=log, stderr=log)  # fmt: skip
 
     def wait_ready(self) -> Metrics:

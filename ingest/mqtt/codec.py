@@ -6,6 +6,7 @@ message. Assumes that the broker sends no topic aliases and no QoS 2: we announc
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import mqtt5
@@ -40,7 +41,7 @@ class CodecTransport(Subscriber):
                 await link.unsubscribe(self._filters)
                 self.connected = True
             else:
-                await self._subscribe(link.subscribe, link.over)
+                await self._subscribe(partial(link.subscribe, retained=self._retained), link.over)
             await asyncio.wait([link.over])
             link.over.result()
         finally:
@@ -232,19 +233,20 @@ class _Link(asyncio.Protocol):
             self.over.result()
         return answer.result()
 
-    async def subscribe(self, filters: list[str]) -> list[int]:
-        """SUBSCRIBE at QoS 1, no retained messages; the reason code of each filter.
+    async def subscribe(self, filters: list[str], *, retained: bool) -> list[int]:
+        """SUBSCRIBE at QoS 1, with retained messages or without; the reason code of each filter.
 
         Without a time limit: messages come first after a resume, and reading may be paused.
         """
         self._subscribe_id = self._subscribe_id % 0xFFFF + 1
         self._suback = asyncio.get_running_loop().create_future()
+        handling = mqtt5.RetainHandling.SEND_ALWAYS if retained else mqtt5.RetainHandling.SEND_NEVER
         wanted = [
             mqtt5.TopicFilter(
                 name,
                 max_qos=mqtt5.QoS.AT_LEAST_ONCE,
                 retain_as_published=False,
-                retain_handling=mqtt5.RetainHandling.SEND_NEVER,
+                retain_handling=handling,
             )
             for name in filters
         ]

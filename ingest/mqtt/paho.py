@@ -17,6 +17,7 @@ from typing import Any
 import aiomqtt
 import paho.mqtt.client as paho
 from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -42,6 +43,8 @@ class PahoTransport(Subscriber):
     _session_present = False
     _leaving = False
     _paused: asyncio.Task[None] | None = None
+    _unanswered = 0
+    """Pings without an answer yet; one that was sent while paused is answered by bytes that nobody has read."""
 
     async def _connect(self) -> None:
         self._client = client = self._new_client()  # messages come in one read with CONNACK
@@ -90,7 +93,7 @@ class PahoTransport(Subscriber):
         if (client := self._client) is None:
             return
         client._client._send_pingreq()
-        while client._client._ping_t:  # paho tells nobody when the answer comes
+        while self._unanswered:  # the last answer is that to the last ping; paho tells nobody when it comes
             if client._disconnected.done():
                 raise BrokerLostError("the connection ended before the answer to a ping")
             await asyncio.sleep(0.01)
@@ -116,7 +119,23 @@ class PahoTransport(Subscriber):
         client._client.manual_ack_set(on=True)
         client._client.on_message = self._arrived  # aiomqtt's Message has no DUP, and its queue a limit
         client._client.on_connect = self._connack_of(client)
+        self._count_pings(client._client)
         return client
+
+    def _count_pings(self, client: paho.Client) -> None:
+        """Count what paho keeps one mark for."""
+        send, answered = client._send_pingreq, client._handle_pingresp
+        self._unanswered = 0
+
+        def count_ping() -> MQTTErrorCode:
+            self._unanswered += 1
+            return send()
+
+        def count_answer() -> MQTTErrorCode:
+            self._unanswered -= 1
+            return answered()
+
+        client._send_pingreq, client._handle_pingresp = count_ping, count_answer  # type: ignore[method-assign]
 
     def _connack_of(self, client: aiomqtt.Client) -> paho.CallbackOnConnect_v2:
         def on_connect(

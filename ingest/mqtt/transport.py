@@ -128,8 +128,12 @@ class Subscriber(ABC):
         patience: Patience = Patience(),
         *,
         leaving: bool = False,
+        retained: bool = False,
     ) -> None:
-        """`leaving`: unsubscribe instead, to empty the session of a worker that will not come back."""
+        """`leaving`: unsubscribe instead, to empty the session of a worker that will not come back.
+
+        `retained`: ask for retained messages with every connect; MQTT 3.1.1 brings them always.
+        """
         self.connected = False
         self.sessions_lost = 0
         self._settings = settings
@@ -138,6 +142,7 @@ class Subscriber(ABC):
         ]
         self._client_id = client_id
         self._leaving_for_good = leaving
+        self._retained = retained
         self._clock = clock
         self._patience = patience
         self._inbox = Inbox()

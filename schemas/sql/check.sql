@@ -20,8 +20,10 @@ WHERE datname = current_database() AND state LIKE 'idle in transaction%%'
   AND xact_start < now() - make_interval(secs => %s)
 
 -- name: may_write
-SELECT has_table_privilege('reading', 'INSERT') AND has_table_privilege('ledger', 'INSERT')
-   AND has_table_privilege('rejection', 'INSERT')
+-- What a worker writes; or what the observer does, who writes no readings.
+SELECT (has_table_privilege('reading', 'INSERT') AND has_table_privilege('ledger', 'INSERT')
+        AND has_table_privilege('rejection', 'INSERT'))
+    OR has_table_privilege('presence', 'INSERT')
 
 -- name: timescale_version
 SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'
@@ -35,6 +37,19 @@ WHERE tgrelid = 'reading'::regclass AND NOT tgisinternal AND tgname !~ '^(ts|_ti
 UNION ALL
 SELECT 'no columnstore' WHERE NOT EXISTS (
     SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = 'reading' AND compression_enabled)
+
+-- name: may_read_rollups
+SELECT has_table_privilege('reading_hourly', 'SELECT')
+
+-- name: busiest_hour
+-- Readings of the busiest hour of the last day, as far as maintenance has rolled them up: newer hours would be
+-- counted reading by reading.
+SELECT coalesce(max(n), 0)::float8 FROM (
+    SELECT sum(n) AS n FROM reading_hourly
+    WHERE bucket >= date_trunc('hour', now()) - interval '26 hours'
+      AND bucket < date_trunc('hour', now()) - interval '2 hours'
+    GROUP BY bucket
+) AS hours
 
 -- name: ledger
 SELECT pg_total_relation_size('ledger') + pg_total_relation_size('ledger_timeless')

@@ -38,10 +38,13 @@ COPY rejection (received_at, topic, division, gateway, reason, rejected, total, 
 FROM STDIN
 
 -- name: heard
--- Who was heard, and that the client commits: one statement, because each costs the writer a wait for the GIL.
+-- Who is there, and that the client commits: one statement, because each costs the writer a wait for the GIL.
 WITH heard AS (
-    INSERT INTO heard (heard_at, terminals)
-    SELECT to_timestamp(%(at)b::float8), %(terminals)b::bytea WHERE %(terminals)b::bytea IS NOT NULL
+    INSERT INTO heard (heard_at, terminals, offline, refused, gateways, quality)
+    SELECT to_timestamp(%(at)b::float8), %(heard)b::bytea, %(offline)b::bytea, %(refused)b::bytea, %(gateways)b::jsonb,
+           %(quality)b::jsonb
+    WHERE num_nonnulls(%(heard)b::bytea, %(offline)b::bytea, %(refused)b::bytea, %(gateways)b::jsonb,
+                       %(quality)b::jsonb) > 0
 )
 UPDATE ledger_client SET committed_at = now() WHERE id = %(client)b::smallint
 

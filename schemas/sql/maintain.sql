@@ -14,7 +14,7 @@ SELECT now()
 -- The limit of decompressed rows is the slices' own. Rows that a slice decompresses are in no statistics, and the
 -- next slice would be joined by nested loops (measured: minutes instead of 2 s).
 SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '5s', false),
-       set_config('work_mem', '256MB', false), set_config('client_min_messages', 'error', false),
+       set_config('work_mem', '256MB', false), set_config('client_min_messages', 'warning', false),
        set_config('enable_nestloop', 'off', false),
        set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', false)
 
@@ -119,9 +119,32 @@ SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)
 -- name: recompress
 SELECT compress_chunk(%s::regclass, recompress => true)
 
+-- name: may_compact
+-- TimescaleDB 2.29 and later.
+SELECT to_regprocedure('_timescaledb_functions.compact_chunk(regclass, integer)') IS NOT NULL
+
+-- name: compact
+-- Puts batches that overlap in order, where they lie; a COPY into the chunk goes on meanwhile. It leaves the room
+-- of the old ones behind. Rows that are not compressed it does not touch.
+SELECT _timescaledb_functions.compact_chunk(%s::regclass)
+
+-- name: is_out_of_order
+-- And nothing else: no row of it is uncompressed.
+SELECT _timescaledb_functions.chunk_status_text(%s::regclass) = '{COMPRESSED,UNORDERED}'
+
+-- name: compacted
+-- Whether a chunk was put in order where it lay, and not written anew since.
+SELECT coalesce((SELECT job = 'compact' FROM maintenance
+                 WHERE subject = %s AND job IN ('compact', 'recompress') ORDER BY at DESC LIMIT 1), false)
+
 -- name: vacuum
--- Gives back the room of what was decompressed to remove duplicates; the end of a table only if nobody waits for it.
+-- Frees the room of what was decompressed or compacted, also the columnstore's; the end of a table goes back to
+-- the disk only if nobody waits for it.
 VACUUM {}
+
+-- name: duplicates_removed
+-- For the metric: in all, since the database was made. By an index that holds nothing else.
+SELECT coalesce(sum(rows), 0)::bigint FROM maintenance WHERE job = 'duplicates'
 
 -- name: dropped_until
 -- Below it raw readings or rollups were dropped: a refresh over it would delete rollups (measured).

@@ -5,7 +5,7 @@
 SELECT pg_advisory_xact_lock(hashtext('ganzhi.registry'))
 
 -- name: terminals
-SELECT code, id, division, domain, state FROM terminal WHERE code = ANY(%s)
+SELECT code, id, division, domain, state FROM terminal WHERE code = ANY(%s) AND scheme <> 'forgotten'
 
 -- name: aliases
 -- By scheme and value, as the index has them; a code without a scheme has no alias.
@@ -14,7 +14,7 @@ FROM unnest(%s::text[]) AS wanted (code)
 JOIN alias ON alias.scheme = split_part(wanted.code, ':', 1)
           AND alias.value = substr(wanted.code, strpos(wanted.code, ':') + 1)
 JOIN terminal ON terminal.id = alias.terminal_id
-WHERE alias.valid_to IS NULL
+WHERE alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to)
 
 -- name: register_terminals
 -- Those still missing under the lock get the next ids.
@@ -37,7 +37,8 @@ WHERE NOT EXISTS (SELECT FROM metric WHERE metric.name = new.name)
 SELECT id, division, domain FROM cell
 
 -- name: gateways
-SELECT name, division, extract(epoch FROM utc_offset)::float8 FROM gateway
+-- Registered ones: who was only heard has a row too, whose division is its topic's word and no more.
+SELECT name, division, extract(epoch FROM utc_offset)::float8 FROM gateway WHERE registered_at IS NOT NULL
 
 -- name: upsert_division
 INSERT INTO division (code, name_zh, name_en, level, parent) VALUES (%s, %s, %s, %s, %s)
@@ -60,4 +61,24 @@ ON CONFLICT (name) DO UPDATE
         soft_low = excluded.soft_low, soft_high = excluded.soft_high, catalogued = true
 
 -- name: version
-SELECT version FROM registry_version
+-- What raised it, and when an alias last began or ended by the clock alone.
+SELECT version,
+       (SELECT max(valid_from) FROM alias WHERE valid_from <= now()),
+       (SELECT max(valid_to) FROM alias WHERE valid_to <= now())
+FROM registry_version
+
+-- name: identifier_nodes
+-- Distinct prefixes of registered handles, each found by one step in the index from the one before.
+WITH RECURSIVE prefix (text) AS (
+    SELECT min(split_part(substr(code, 8), '/', 1) COLLATE "C") FROM terminal
+    WHERE scheme = 'handle' AND state IN ('planned', 'installed')
+    UNION ALL
+    SELECT (SELECT min(split_part(substr(code, 8), '/', 1) COLLATE "C") FROM terminal
+            WHERE scheme = 'handle' AND state IN ('planned', 'installed')
+              AND split_part(substr(code, 8), '/', 1) COLLATE "C" > prefix.text)
+    FROM prefix WHERE prefix.text IS NOT NULL
+)
+SELECT count(DISTINCT split_part(text, '.', 2)),
+       count(DISTINCT (split_part(text, '.', 2), split_part(text, '.', 3)))
+           FILTER (WHERE split_part(text, '.', 3) <> '')
+FROM prefix WHERE split_part(text, '.', 4) = ''

@@ -109,13 +109,13 @@ BEGIN
             ('ganzhi_observer', 'SELECT, UPDATE (first_heard_at, said_offline_at)', '{terminal}'),
             -- A gateway that was heard, and nobody registered, gets a row.
             ('ganzhi_observer', 'SELECT, INSERT', '{gateway}'),
-            ('ganzhi_observer', 'UPDATE (id, state, first_seen, last_seen, firmware, said_offline_at)', '{gateway}'),
+            ('ganzhi_observer', 'UPDATE (id, division, state, first_seen, last_seen, firmware, said_offline_at)', '{gateway}'),
             ('ganzhi_observer', 'SELECT, DELETE', '{heard,registry_change}'),
             ('ganzhi_observer', 'SELECT, INSERT', '{planned_maintenance,audit}'),
-            ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{presence,coverage,coverage_gap,indicator}'),
+            ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{presence,quality,coverage,coverage_gap,indicator}'),
             ('ganzhi_reader', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_reader', 'SELECT', '{alias,cell,division,gateway,metric,terminal,schema_version}'),
-            ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,planned_maintenance,indicator,audit}'),
+            ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,planned_maintenance,indicator,quality,audit}'),
             -- Of no city in particular; all else a city reads through schema city.
             ('ganzhi_city', 'SELECT', '{cell,division,metric,schema_version}')
         ) AS grants (role, what, names), unnest(names::text[]) AS name

@@ -33,12 +33,24 @@ WHERE a.line = twice.line AND b.line = twice.first AND twice.line > twice.first
   AND (to_jsonb(a) - 'line') IS DISTINCT FROM (to_jsonb(b) - 'line');
 DELETE FROM incoming USING twice WHERE incoming.line = twice.line AND twice.line > twice.first
 
+-- name: aliased
+-- Lines whose code is now another terminal's alias: two names of one terminal are not two terminals.
+CREATE TEMPORARY TABLE aliased AS
+SELECT incoming.line, incoming.code, terminal.code AS owner
+FROM alias JOIN terminal ON terminal.id = alias.terminal_id
+JOIN incoming ON incoming.code = alias.scheme || ':' || alias.value
+WHERE alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to);
+DELETE FROM incoming USING aliased WHERE incoming.line = aliased.line
+
 -- name: unstage
-DROP TABLE IF EXISTS twice;
+DROP TABLE IF EXISTS twice, aliased;
 DROP TABLE IF EXISTS incoming CASCADE
 
 -- name: contradictions
-SELECT line, code, first FROM twice WHERE other ORDER BY line
+SELECT line, code || ' has other facts in line ' || first FROM twice WHERE other
+UNION ALL
+SELECT line, code || ' is an alias of ' || owner || ': end the alias first' FROM aliased
+ORDER BY line
 
 -- name: merged
 -- What each line makes of its terminal; an empty cell leaves what is known.
@@ -120,20 +132,26 @@ FROM changed WHERE id IS NULL
 INSERT INTO audit (action, subject, detail) VALUES (%s, %s, %s)
 
 -- name: find
--- By its own code, or by an alias that holds now.
-SELECT id FROM terminal WHERE code = %(code)s
-UNION ALL
+-- By an alias that holds now, else by its own code: as readings find it.
 SELECT terminal_id FROM alias
 WHERE scheme = split_part(%(code)s, ':', 1) AND value = substr(%(code)s, strpos(%(code)s, ':') + 1)
-  AND valid_to IS NULL
+  AND valid_from <= now() AND (valid_to IS NULL OR now() < valid_to)
+UNION ALL
+SELECT id FROM terminal WHERE code = %(code)s
 LIMIT 1
+
+-- name: put_alias
+SELECT outcome, reason, retired FROM put_alias(%s, %s, %s, %s, %s)
 
 -- name: show
 SELECT terminal.*, city.name_zh AS division_name FROM terminal LEFT JOIN division AS city ON city.code = terminal.division
 WHERE id = %s
 
 -- name: aliases_of
-SELECT scheme || ':' || value, valid_from, valid_to FROM alias WHERE terminal_id = %s ORDER BY valid_from
+-- With the id under which readings of that name were kept before, where it was discovered.
+SELECT alias.scheme || ':' || value, valid_from, valid_to, terminal.id
+FROM alias LEFT JOIN terminal ON terminal.code = alias.scheme || ':' || value
+WHERE terminal_id = %s ORDER BY valid_from
 
 -- name: retire
 UPDATE terminal SET state = 'retired', retired_on = %(on)s WHERE id = %(id)s AND state <> 'retired'
@@ -146,7 +164,8 @@ COPY (
            extract(epoch FROM report_every)::float8 || 's' AS report_every, installed_on, smart,
            CASE WHEN NOT key_area_inferred THEN key_area END AS key_area, lon, lat, state
     FROM terminal
-    WHERE (%(division)s = 370000 OR division = %(division)s
+    WHERE scheme <> 'forgotten'
+      AND (%(division)s = 370000 OR division = %(division)s
            OR division IN (SELECT code FROM division WHERE parent = %(division)s))
       AND (%(domain)s::text IS NULL OR domain = %(domain)s)
       AND CASE WHEN %(state)s::text IS NULL THEN state <> 'discovered' ELSE state = %(state)s END
@@ -154,24 +173,32 @@ COPY (
 ) TO STDOUT (FORMAT csv, HEADER)
 
 -- name: put_gateway
--- Answers whether it is new; no row when nothing changes. An empty fact leaves what is known.
+-- Answers whether it is new; no row when nothing changes. An empty fact leaves what is known. One that was heard
+-- before anybody registered it is registered now.
 INSERT INTO gateway AS g (name, division, kind, owner, contact, utc_offset)
 VALUES (%s, %s, %s, %s, %s, %s * interval '1 second')
 ON CONFLICT (name) DO UPDATE
     SET division = coalesce(excluded.division, g.division), kind = coalesce(excluded.kind, g.kind),
         owner = coalesce(excluded.owner, g.owner), contact = coalesce(excluded.contact, g.contact),
-        utc_offset = coalesce(excluded.utc_offset, g.utc_offset)
-    WHERE (coalesce(excluded.division, g.division), coalesce(excluded.kind, g.kind),
+        utc_offset = coalesce(excluded.utc_offset, g.utc_offset),
+        registered_at = coalesce(g.registered_at, now())
+    WHERE g.registered_at IS NULL OR (coalesce(excluded.division, g.division), coalesce(excluded.kind, g.kind),
            coalesce(excluded.owner, g.owner), coalesce(excluded.contact, g.contact),
            coalesce(excluded.utc_offset, g.utc_offset))
           IS DISTINCT FROM (g.division, g.kind, g.owner, g.contact, g.utc_offset)
 RETURNING xmax = 0
 
 -- name: gateways
-SELECT g.name, g.division, d.name_zh, g.kind, g.owner, g.contact, g.utc_offset, g.state, g.last_seen
+-- Those that nobody registered last.
+SELECT g.name, g.division, d.name_zh, g.kind, g.owner, g.contact, g.utc_offset, g.state, g.last_seen,
+       coalesce(behind.n, 0), g.registered_at
 FROM gateway AS g LEFT JOIN division AS d ON d.code = g.division
+LEFT JOIN (
+    SELECT gateway, count(*) AS n FROM terminal
+    WHERE state <> 'retired' AND (%(name)s::text IS NULL OR gateway = %(name)s) GROUP BY gateway
+) AS behind ON behind.gateway = g.name
 WHERE %(name)s::text IS NULL OR g.name = %(name)s
-ORDER BY g.name
+ORDER BY g.registered_at IS NULL, g.name
 
 -- name: terminals_of_gateway
 SELECT state, count(*) FROM terminal WHERE gateway = %s GROUP BY state ORDER BY state

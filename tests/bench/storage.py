@@ -3,7 +3,8 @@
 30 days of 100,000 terminals in order of time, as `publish.readings` makes them: random order of terminals,
 normal values with two decimals. The measured writes are the worker's own transaction (`Store.write`, batches of
 20,000 readings in messages of 100, made beforehand); what lies between them is filled by COPY. Reads are those
-of reads.sql, warm. GANZHI_DATABASE_URL names a database to use, which must be empty; else a server of its own.
+of reads.sql, warm, as the province's reader and as a city's; `--days` spreads the same readings over more chunks.
+GANZHI_DATABASE_URL names a database to use, which must be empty; else a server of its own.
 """
 
 import argparse
@@ -11,16 +12,20 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import psycopg
 
 from devices.registry import Registry
-from ingest import copy, migrate, store
+from devices.store import Directory
+from ingest import copy, migrate, roles, store
 from ingest.batch import Batch, Sealed
 from ingest.fleet import fleet
+from ingest.resolve import Resolver
+from ingest.settings import OnUnknown
 from ingest.traffic import value
 from schemas.message import Message
 from schemas.reading import Part
@@ -33,6 +38,8 @@ GATEWAYS = 1_000
 CELLS = 1_360
 """Counties and the domains of each."""
 DAYS = 30
+"""Also the period of the read of a month."""
+CITY = 370100
 BATCH, PACK = 20_000, 100
 FILL = 100_000
 """Rows of a COPY that only fills: one round of all terminals."""
@@ -53,10 +60,10 @@ _LEDGER_ROW = np.dtype(
 
 
 class Readings:
-    """Rows number 0 to `total`, spread evenly over the days before `end` (Unix seconds)."""
+    """Rows number 0 to `total`, spread evenly over so many days before `end` (Unix seconds)."""
 
-    def __init__(self, total: int, end: float) -> None:
-        self.begin, self._step = end - DAYS * 86_400, DAYS * 86_400 / total
+    def __init__(self, total: int, end: float, days: int) -> None:
+        self.begin, self.step = end - days * 86_400, days * 86_400 / total
 
     def rows(self, first: int, count: int) -> copy.Rows:
         """`count` rows from number `first`: in every round each terminal once, metrics taking turns."""
@@ -66,7 +73,7 @@ class Readings:
         order = {n: np.random.default_rng(int(n)).permutation(TERMINALS) for n in np.unique(rounds)}
         terminals = np.concatenate([order[n][numbers[rounds == n] % TERMINALS] for n in order])
         random = np.random.default_rng(first)
-        times = np.round(self.begin + (numbers + random.uniform(0, FILL, count)) * self._step, 3)
+        times = np.round(self.begin + (numbers + random.uniform(0, FILL, count)) * self.step, 3)
         rows["observed_at"] = np.rint((times - copy.POSTGRES_EPOCH) * 1e6)
         rows["terminal_id"] = terminals + 1
         rows["metric_id"] = rounds % 2 + 1
@@ -89,34 +96,41 @@ def batch_of(rows: copy.Rows) -> tuple[Batch, Sealed]:
 class Bench:
     """A migrated database with its terminals, and how far it is filled."""
 
-    def __init__(self, url: str, total: int) -> None:
+    def __init__(self, url: str, total: int, days: int = DAYS) -> None:
+        self.url = url
         self.conn = store.connect(url)
         self.conn.execute("SET statement_timeout = 0")
         self.storage = migrate.migrate(self.conn).storage
+        roles.make(self.conn, None, [CITY])
         if self.storage == "timescale":
             self.conn.execute("SET timescaledb.enable_direct_compress_copy = on")
         self.end = time.time() // 3600 * 3600
-        self.readings = Readings(total + RUNS * MEASURED * BATCH, self.end)
+        self.readings = Readings(total + RUNS * MEASURED * BATCH, self.end, days)
         self.count = 0
-        self._store = store.Store(self.conn, self.storage, "bench-0", lambda _: False)
-        self._registry = Registry()
-        self._registry.domain_of_cell = dict(self.conn.execute("SELECT id, domain FROM cell").fetchall())
+        self.store = store.Store(self.conn, self.storage, "bench-0", lambda _: False)
+        self.registry = Registry()
+        Resolver(self.registry, OnUnknown.REGISTER, OnUnknown.REGISTER).load(Directory(self.conn))
         self.conn.execute(
             "INSERT INTO terminal (id, code, scheme, division, gateway, state)"
             " SELECT n, 'imei:8688' || lpad(n::text, 11, '0'), 'imei', 370102, 'gw' || n %% %s, 'installed'"
             " FROM generate_series(1, %s) n ON CONFLICT DO NOTHING", [GATEWAYS, TERMINALS],
         )  # fmt: skip
-        self.conn.execute("ANALYZE terminal")
+        self.conn.execute(
+            "INSERT INTO gateway (name, division, last_seen) SELECT 'gw' || n, 370102, now() - n * interval '1 min'"
+            " FROM generate_series(1, %s) n", [GATEWAYS],
+        )  # fmt: skip
+        self.conn.execute("ANALYZE terminal, gateway")
 
-    def write(self) -> float:
-        """Rows a second of the worker's own transactions."""
-        batches = [
-            batch_of(self.readings.rows(first, BATCH))
-            for first in range(self.count, self.count + MEASURED * BATCH, BATCH)
-        ]
+    def write(self, change: Callable[[copy.Rows], object] = lambda _: None) -> float:
+        """Rows a second of the worker's own transactions; `change` is made to each batch's rows beforehand."""
+        batches = []
+        for first in range(self.count, self.count + MEASURED * BATCH, BATCH):
+            rows = self.readings.rows(first, BATCH)
+            change(rows)
+            batches.append(batch_of(rows))
         begun = time.perf_counter()
         for batch, sealed in batches:
-            outcome = self._store.write(batch, sealed, self._registry)
+            outcome = self.store.write(batch, sealed, self.registry)
             assert outcome.direct_compress == (self.storage == "timescale")
         seconds = time.perf_counter() - begun
         self.count += MEASURED * BATCH
@@ -127,7 +141,7 @@ class Bench:
         while self.count < until:
             rows = self.readings.rows(self.count, min(FILL, until - self.count))
             _, sealed = batch_of(rows)
-            self._store._make_days(sealed)
+            self.store._make_days(sealed)
             with self.conn.cursor().copy(store.SQL["copy_reading"]) as stream:
                 stream.write(copy.copy_bytes(rows))
             self.count += len(rows)
@@ -152,14 +166,14 @@ class Bench:
             if self.storage == "timescale"
             else "(SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('reading') WHERE isleaf)"
         )
-        return float(self._one(f"SELECT {size}::float8")) / max(self.count, 1)
+        return float(self.one(f"SELECT {size}::float8")) / max(self.count, 1)
 
     def simulated(self) -> Iterator[tuple[str, float]]:
         """Bytes per reading of a simulated fleet's day, a report in 15 minutes, fresh and recompressed."""
         ids = dict(self.conn.execute("SELECT name, id FROM metric").fetchall())
         batches = (batch_of(simulated_rows(ids, self.readings.begin + n * 900)) for n in range(96))
         for batch, sealed in batches:
-            self._store.write(batch, sealed, self._registry)
+            self.store.write(batch, sealed, self.registry)
             self.count += len(sealed.rows)
         yield "fresh", self.bytes_per_reading()
         self._recompress()
@@ -167,23 +181,24 @@ class Bench:
         self.conn.execute("TRUNCATE reading")
         self.count = 0
 
-    def reads(self) -> Iterator[tuple[str, float, float]]:
-        """Name, and median and worst milliseconds, of each statement of reads.sql."""
-        now = self.readings.begin + self.count * self.readings._step
+    def reads(self, role: str) -> Iterator[tuple[str, float, float]]:
+        """Name, and median and worst milliseconds, of each statement of reads.sql as this role."""
+        now = self.readings.begin + self.count * self.readings.step
         arguments = {
             "terminal": f"imei:8688{4711:011d}",
             "division": 370102,
             "domain": "other",
-            "metric": self._one("SELECT name FROM metric WHERE id = 1"),
+            "metric": self.one("SELECT name FROM metric WHERE id = 1"),
             "count": 100,
             "day": datetime.fromtimestamp((now - 86_400) // 86_400 * 86_400, UTC),
             "from": datetime.fromtimestamp(now - DAYS * 86_400, UTC),
             "to": datetime.fromtimestamp(now, UTC),
         }
-        for name, statement in queries("reads.sql").items():
-            timed = [_milliseconds(lambda s=statement: self.conn.execute(s, arguments).fetchall())
-                     for _ in range(READS + 1)][1:]  # fmt: skip
-            yield name, statistics.median(timed), max(timed)
+        with psycopg.connect(self.url, user=role, autocommit=True) as conn:
+            for name, statement in queries("reads.sql").items():
+                timed = [milliseconds(lambda s=statement: conn.execute(s, arguments).fetchall())
+                         for _ in range(READS + 1)][1:]  # fmt: skip
+                yield name, statistics.median(timed), max(timed)
 
     def ledger(self, keys: int) -> Iterator[tuple[str, float]]:
         """Fill the ledger to `keys`, then median milliseconds of 20,000: new, known, and without locality."""
@@ -198,10 +213,10 @@ class Bench:
             with self.conn.transaction():
                 self.conn.execute(store.SQL["ledger"], [copy.UuidArray.of(keys), 1], binary=True)
 
-        return statistics.median(_milliseconds(lambda k=keys: insert(k)) for keys in batches)
+        return statistics.median(milliseconds(lambda k=keys: insert(k)) for keys in batches)
 
     def _fill_ledger(self, keys: int) -> None:
-        missing = keys - int(self._one("SELECT count(*) FROM ledger"))
+        missing = keys - int(self.one("SELECT count(*) FROM ledger"))
         if missing <= 0:
             return
         self.conn.execute("ALTER TABLE ledger DROP CONSTRAINT ledger_pkey")
@@ -219,7 +234,7 @@ class Bench:
         self.conn.execute("ALTER TABLE ledger ADD PRIMARY KEY (key)")
         self.conn.execute("VACUUM ANALYZE ledger")
 
-    def _one(self, query: str) -> Any:
+    def one(self, query: str) -> Any:
         row = self.conn.execute(query).fetchone()
         assert row
         return row[0]
@@ -258,59 +273,67 @@ def _ledger_rows(keys: list[bytes], hours_ago: int) -> bytes:
     return rows.tobytes()
 
 
-def _milliseconds(action: Callable[[], object]) -> float:
+def milliseconds(action: Callable[[], object]) -> float:
     begun = time.perf_counter()
     action()
     return (time.perf_counter() - begun) * 1e3
 
 
-def _say(what: str, value: str) -> None:
+def say(what: str, value: str) -> None:
     print(f"| {what} | {value} | {os.getloadavg()[0]:.1f} |", flush=True)
 
 
-def run(url: str, rows: int, keys: int) -> None:
+def run(url: str, rows: int, keys: int, days: int) -> None:
     """Everything, a line of a Markdown table each, with the load average beside it."""
-    bench = Bench(url, rows)
-    _say("storage", f"{bench.storage}, PostgreSQL {bench.conn.info.server_version // 10_000}")
+    bench = Bench(url, rows, days)
+    say("storage", f"{bench.storage}, PostgreSQL {bench.conn.info.server_version // 10_000}")
     for state, stored in bench.simulated() if rows else ():
-        _say(f"a simulated fleet, {state}", f"{stored:.1f} B/reading")
+        say(f"a simulated fleet, {state}", f"{stored:.1f} B/reading")
     for step in (0, rows // 10, rows) if rows else ():
         bench.fill(step)
         begun = time.perf_counter()
         bench.settle()
-        _say(f"{step:,} readings: recompress and refresh", f"{time.perf_counter() - begun:.0f} s")
+        say(f"{step:,} readings: recompress and refresh", f"{time.perf_counter() - begun:.0f} s")
         if step:
-            _say(f"{step:,} readings: stored", f"{bench.bytes_per_reading():.1f} B/reading")
-            for name, median, worst in bench.reads():
-                _say(f"{step:,} readings: {name}", f"{median:.1f} ms (worst {worst:.1f})")
+            say(f"{step:,} readings: stored", f"{bench.bytes_per_reading():.1f} B/reading")
+            for role in ("ganzhi_reader", f"ganzhi_reader_{CITY}"):
+                for name, median, worst in bench.reads(role):
+                    say(f"{step:,} readings: {name} as {role}", f"{median:.1f} ms (worst {worst:.1f})")
         rates = [bench.write() for _ in range(RUNS)]
-        _say(f"{step:,} readings: write", f"{statistics.median(rates):,.0f} readings/s")
+        say(f"{step:,} readings: write", f"{statistics.median(rates):,.0f} readings/s")
         if not step:
-            _say("fresh from the worker", f"{bench.bytes_per_reading():.1f} B/reading")
+            say("fresh from the worker", f"{bench.bytes_per_reading():.1f} B/reading")
     for step in (0, keys // 10, keys) if keys else ():
         for name, milliseconds in bench.ledger(step):
-            _say(f"{step:,} keys: 20,000 {name}", f"{milliseconds:.0f} ms")
+            say(f"{step:,} keys: 20,000 {name}", f"{milliseconds:.0f} ms")
         if step:
-            size = bench._one("SELECT pg_total_relation_size('ledger')") / step
-            _say(f"{step:,} keys: stored", f"{size:.0f} B/key")
+            size = bench.one("SELECT pg_total_relation_size('ledger')") / step
+            say(f"{step:,} keys: stored", f"{size:.0f} B/key")
+
+
+@contextmanager
+def database(storage: str) -> Iterator[str]:
+    """The URL of an empty database of this storage: the one that is named, or one on a server of its own."""
+    if url := os.environ.get("GANZHI_DATABASE_URL"):
+        yield url
+        return
+    timescale = storage == "timescale"
+    programs = timescale_programs() if timescale else program_folders()[-1]
+    if programs is None:
+        raise SystemExit("no PostgreSQL server here offers TimescaleDB")
+    with Postgres(programs, timescale=timescale) as server, server.database() as url:
+        yield url
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=100_000_000)
     options.add_argument("--keys", type=int, default=0, help="of the ledger, beside the readings")
+    options.add_argument("--days", type=int, default=DAYS, help="over which the readings are spread")
     options.add_argument("--storage", choices=["timescale", "postgres"], default="timescale")
     arguments = options.parse_args()
-    with ExitStack() as stack:
-        url = os.environ.get("GANZHI_DATABASE_URL")
-        if not url:
-            timescale = arguments.storage == "timescale"
-            programs = timescale_programs() if timescale else program_folders()[-1]
-            if programs is None:
-                raise SystemExit("no PostgreSQL server here offers TimescaleDB")
-            server = stack.enter_context(Postgres(programs, timescale=timescale))
-            url = stack.enter_context(server.database())
-        run(url, arguments.rows, arguments.keys)
+    with database(arguments.storage) as url:
+        run(url, arguments.rows, arguments.keys, arguments.days)
 
 
 if __name__ == "__main__":

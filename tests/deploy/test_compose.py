@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from ingest.roles import LOGINS
 from ingest.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +19,22 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
+CONFIGURED = {
+    "mosquitto": ["deploy/mosquitto/mosquitto.conf"],
+    "grafana": ["grafana/provisioning/datasources/database.yml"],
+}
+"""Files of a service that name secrets."""
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*")
+needs_tools = pytest.mark.skipif(
+    not (shutil.which("mosquitto_passwd") and shutil.which("openssl")),
+    reason="needs mosquitto_passwd and openssl",
+)
+
+
+def make_secrets(folder):
+    return subprocess.run(
+        [ROOT / "deploy/make-secrets.sh", folder], capture_output=True, text=True, check=False, timeout=30
+    )
 
 
 def test_it_follows_the_compose_specification():
@@ -47,8 +63,10 @@ def test_secrets_are_declared_and_read(name):
     """A service gets the secrets it reads, no others, and reads only what it gets."""
     service = SERVICES[name]
     read = set(re.findall(r"/run/secrets/(\w+)", json.dumps(service)))
-    if name == "mosquitto":
-        read |= set(re.findall(r"/run/secrets/(\w+)", (ROOT / "deploy/mosquitto/mosquitto.conf").read_text()))
+    if "--password-dir" in service.get("command", []):
+        read |= set(LOGINS)
+    for file in CONFIGURED.get(name, ()):
+        read |= set(re.findall(r"/run/secrets/(\w+)", (ROOT / file).read_text()))
     assert set(service.get("secrets", [])) == read
     assert read <= set(COMPOSE["secrets"])
 
@@ -59,6 +77,26 @@ def test_settings_exist(name):
     known = {f"GANZHI_{field.upper()}" for field in Settings.model_fields}
     for variable in SERVICES[name]["environment"]:
         assert variable.removesuffix("_FILE") in known
+
+
+@needs_tools
+def test_services_log_in_as_their_roles(tmp_path):
+    """The superuser migrates; each service has its role's URL, with the password that the role is given."""
+    folder = tmp_path / "secrets"
+    make_secrets(folder)
+    url = re.compile(r"postgresql://(\w+):(\w+)@timescaledb:5432/ganzhi")
+    roles = {}
+    for name in ("migrate", "maintain", "ingest", "observe"):
+        file = Path(SERVICES[name]["environment"]["GANZHI_DATABASE_URL_FILE"]).name
+        roles[name], password = url.fullmatch((folder / file).read_text().strip()).groups()
+        of_role = "postgres_password" if name == "migrate" else roles[name]
+        assert (folder / of_role).read_text().strip() == password
+    assert roles == {
+        "migrate": "postgres",
+        "maintain": "ganzhi_owner",
+        "ingest": "ganzhi_writer",
+        "observe": "ganzhi_observer",
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -115,19 +153,11 @@ def test_the_build_context_holds_what_the_image_copies():
     assert copied == {line[1:] for line in ignore if line.startswith("!")}
 
 
-@pytest.mark.skipif(
-    not (shutil.which("mosquitto_passwd") and shutil.which("openssl")),
-    reason="needs mosquitto_passwd and openssl",
-)
+@needs_tools
 class TestMakeSecrets:
-    def run(self, folder):
-        return subprocess.run(
-            [ROOT / "deploy/make-secrets.sh", folder], capture_output=True, text=True, check=False, timeout=30
-        )
-
     def test_it_makes_what_compose_declares(self, tmp_path):
         """Every declared secret is made, in the folder that compose names, which git ignores."""
-        assert self.run(tmp_path / "secrets").returncode == 0
+        assert make_secrets(tmp_path / "secrets").returncode == 0
         made = {path.name for path in (tmp_path / "secrets").iterdir()}
         assert made == set(COMPOSE["secrets"])
         declared = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
@@ -136,9 +166,9 @@ class TestMakeSecrets:
 
     def test_it_does_not_replace_passwords(self, tmp_path):
         """A second run changes nothing and says why."""
-        self.run(tmp_path)
+        make_secrets(tmp_path)
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        again = self.run(tmp_path)
+        again = make_secrets(tmp_path)
         assert again.returncode == 1
         assert "is there already" in again.stderr
         assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -12,6 +12,7 @@ import pytest
 
 from ingest import copy, maintain, store
 from ingest.settings import SettingsError, load
+from tests.postgres import timescale_programs
 
 DAY = 86_400
 NOW = int(time.time())
@@ -27,6 +28,7 @@ RAW = """SELECT date_bin('{width}', observed_at, 'epoch') AS bucket, {key}, metr
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch):
+    timescale_programs()  # before the variable that may name them is gone too
     for name in [name for name in os.environ if name.startswith("GANZHI_")]:
         monkeypatch.delenv(name)
 
@@ -283,6 +285,50 @@ def test_chunks_are_compressed_in_order_and_span_what_is_set(database, put):
         spans = [maintain.Span(*row) for row in conn.execute(maintain.SQL["spans_timescale"])]
     assert [span.until - span.since for span in spans] == [timedelta(hours=6)] * 4
     assert all(span.ordered for span in spans)
+
+
+@pytest.mark.parametrize("storage", [pytest.param("timescale", marks=pytest.mark.timescale)])
+def test_a_chunk_is_put_in_order_where_it_lies_until_it_is_quiet(database, put):
+    """While readings come to it nobody waits, where the server can do that; once they don't it is written anew."""
+    for terminals in (range(1, 200, 2), range(2, 200, 2)):
+        put(readings(2, terminals))
+    run(database)
+    (compacts,) = database.one(maintain.SQL["may_compact"])
+    run(database)  # sees what the first one itself wrote
+    assert jobs(database) == ["compact" if compacts else "recompress"]
+    database.execute("UPDATE maintenance_span SET changed_at = changed_at - interval '2 hours'")
+    for _ in range(2):
+        run(database)
+    assert jobs(database) == (["compact", "recompress"] if compacts else ["recompress"])
+    assert count(database) == 199 * 144
+
+
+@pytest.mark.parametrize("storage", [pytest.param("timescale", marks=pytest.mark.timescale)])
+def test_a_chunk_that_is_written_to_all_the_while_is_left_to_the_next_run(database, put):
+    """Whoever writes does not wait, and the next run puts it in order."""
+    if not database.one(maintain.SQL["may_compact"])[0]:
+        pytest.skip(
+            "this TimescaleDB can't compact: it waits for whoever writes, and is put off by its time limit"
+        )
+    for terminals in (range(1, 200, 2), range(2, 200, 2)):
+        put(readings(2, terminals))
+    said = []
+    with psycopg.connect(database.url) as writing, store.connect(database.url) as conn:
+        writing.execute("INSERT INTO reading SELECT * FROM reading LIMIT 1")
+        assert maintain.run(conn, load(), said.append)
+        assert any("put off" in line for line in said)
+        writing.rollback()
+    run(database)
+    with store.connect(database.url) as conn:
+        assert [maintain.Span(*row).ordered for row in conn.execute(maintain.SQL["spans_timescale"])] == [
+            True
+        ]
+
+
+def jobs(database):
+    """What was done to the chunk's order, the first first."""
+    return [job for (job,) in database.rows("SELECT job FROM maintenance WHERE job IN ('compact', 'recompress') "
+                                            "ORDER BY at")]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from ingest import migrate, roles, store
+from ingest import check_database, maintain, migrate, roles, status, store
+from ingest.finding import Level
+from ingest.settings import Settings
 from schemas.sql import migrations
 from tests.worker import environment
 
@@ -231,14 +233,34 @@ def test_readers_are_guarded_against_mistakes(roled, role):
 
 def test_the_owner_brings_the_next_release(roled, monkeypatch):
     """It migrates without a superuser, and the roles get their rights on what is new."""
-    step = migrate.Migration(9000, "later", None, "CREATE TABLE plan (x int); CREATE TABLE internal (x int)")
+    step = migrate.Migration(9000, "later", None, "DROP TABLE planned_maintenance; CREATE TABLE planned_maintenance "
+                             "(x int); CREATE TABLE internal (x int)")  # fmt: skip
     monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), step))
     with store.connect(as_role(roled, OWNER)) as conn:
         assert migrate.migrate(conn).applied == ["9000 later"]
         assert roles.renew(conn)
-    assert allowed(roled, READER, "SELECT FROM plan")
+    assert allowed(roled, READER, "SELECT FROM planned_maintenance")
     assert not allowed(roled, READER, "SELECT FROM internal")
     assert allowed(roled, CITY_ROLE, "SELECT FROM reading")
+
+
+def test_the_owner_maintains(roled):
+    """Partitions, duplicates, recompression and rollups need no superuser."""
+    twice = roled.one("SELECT count(*) FROM reading")[0]
+    roled.execute("INSERT INTO reading SELECT * FROM reading")
+    done = migrate_command(as_role(roled, OWNER), "--maintain", retention_raw_days=0)
+    assert (done.returncode, "put off" in done.stdout) == (0, False), done.stderr
+    assert roled.one("SELECT count(*) FROM reading") == (twice,)
+    with psycopg.connect(as_role(roled, OBSERVER)) as conn:
+        assert conn.execute(maintain.SQL["duplicates_removed"]).fetchone() == (twice,)
+
+
+@pytest.mark.parametrize("role", [WRITER, OBSERVER])
+def test_check_and_status_work_as_a_service_does(roled, role):
+    """Nothing that they ask the database is refused, and no right is missed."""
+    settings = Settings(database_url=as_role(roled, role))
+    assert [f for f in check_database.run(settings) if f.level is Level.FAIL] == []
+    assert status.ask_database(settings).fault == ""
 
 
 @pytest.mark.parametrize("storage", ["postgres"], indirect=True)
@@ -263,9 +285,9 @@ def test_the_command_takes_passwords_from_files(database, tmp_path):
     assert is_password(database, WRITER, "geheim 密码")
 
 
-def migrate_command(url, *arguments):
-    return subprocess.run([sys.executable, "-m", "ingest.cli", "migrate", *arguments], capture_output=True,
-                          text=True, env=environment(database_url=url), check=False, timeout=60)  # fmt: skip
+def migrate_command(url, *arguments, **settings):
+    return subprocess.run([sys.executable, "-m", "ingest.cli", "migrate", *arguments], capture_output=True, text=True,
+                          env=environment(database_url=url, **settings), check=False, timeout=60)  # fmt: skip
 
 
 def is_password(database, role, password):

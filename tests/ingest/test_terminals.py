@@ -14,8 +14,11 @@ from importlib.util import find_spec
 
 import pytest
 
+from devices import importer
+from devices.code import canonical
 from devices.datum import Datum
-from ingest import register, store, terminals, vendor
+from devices.store import identifier_nodes
+from ingest import forget, register, store, terminals, vendor
 from ingest.batch import Batch
 from ingest.decode import Decode
 from ingest.settings import Settings
@@ -172,29 +175,197 @@ def test_an_export_is_an_import(desk, database):
     assert terminals.export(desk.conn, io.BytesIO(), 370000, None, "discovered") == 1
 
 
-def test_a_running_writer_sees_an_import(desk, database):
-    """Readings after its next look have the imported cell, those before keep theirs."""
-    settings = Settings(database_url=database.url)
-    now = time.time()
-    writer = Writer(settings, "desk-0", lambda _: False, lambda: now)
-    decode = Decode(Routes.default(), 10_000_000, writer.registry)
+class Feed:
+    """A running writer, and the messages that it is given."""
 
-    def write(value):
-        payload = json.dumps(
-            [{"n": "imei:860000000000009/temperature", "t": time.time(), "v": value}]
-        ).encode()
+    def __init__(self, database, **settings):
+        self._now = time.time()
+        settings = Settings(database_url=database.url, **settings)
+        self._writer = Writer(settings, "desk-0", lambda _: False, lambda: self._now)
+        self._decode = Decode(Routes.default(), 10_000_000, self._writer.registry)
+
+    def write(self, value, code="imei:860000000000009", metric="temperature", at=None):
+        kind = "vs" if isinstance(value, str) else "v"
+        payload = json.dumps([{"n": f"{code}/{metric}", "t": at or time.time(), kind: value}]).encode()
         batch, message = Batch(), Message("ganzhi/v1/370202/gw9/telemetry", payload, time.time(), packet_id=1)
-        way, parts = decode(message)
+        way, parts = self._decode(message)
         batch.add(message, way.place, parts)
-        writer.write(batch)
+        self._writer.write(batch)
 
-    write(1)
+    def look(self):
+        """Let so much time pass that it looks for changes of the registry."""
+        self._now += LOOK_SECONDS + 1
+
+
+@pytest.fixture
+def feed(database):
+    feed = Feed(database)
+    yield feed
+    feed._writer.close()
+
+
+def test_a_running_writer_sees_an_import(desk, database, feed):
+    """Readings after its next look have the imported cell, those before keep theirs."""
+    feed.write(1)
     assert desk.load(METER) == (0, 1, 0, 0)
-    now += LOOK_SECONDS + 1
-    write(2)
-    writer.close()
+    feed.look()
+    feed.write(2)
     rows = database.rows("SELECT value, division, domain FROM reading_detail ORDER BY value")
     assert rows == [(1.0, 370202, "other"), (2.0, 370102, "municipal")]
+
+
+ALIAS = importer.alias("ctwing:0123abcd")
+OTHER = METER.replace("imei:860000000000009", "imei:860000000000017")
+CODES = [canonical("imei:860000000000009"), canonical("imei:860000000000017")]
+
+
+def on(day):
+    """The start of a day here."""
+    return importer.moment(day)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_heard_through_two_platforms_it_is_one_terminal(desk, database, feed):
+    """What was discovered under the alias is retired, keeps its readings, and takes no more."""
+    desk.load(METER)
+    feed.write(1, "ctwing:0123abcd")
+    assert terminals.put_alias(desk.conn, CODES[0], ALIAS, None, None) == ("created", "ctwing:0123abcd")
+    feed.look()
+    feed.write(2, "ctwing:0123abcd")
+    feed.write(3)
+    assert database.rows("SELECT value, terminal_id FROM reading ORDER BY value") == [(1, 2), (2, 1), (3, 1)]
+    assert database.rows("SELECT state FROM terminal ORDER BY id") == [("installed",), ("retired",)]
+    assert terminals.show(desk.conn, "ctwing:0123abcd")[0]["id"] == 1
+    assert terminals.put_alias(desk.conn, CODES[0], ALIAS, None, None) == ("unchanged", None)
+    assert database.rows("SELECT subject, detail ->> 'retired' FROM audit WHERE action = 'terminals alias'") == [
+        ("imei:860000000000009", "ctwing:0123abcd")]  # fmt: skip
+    assert desk.load("ctwing:0123abcd,370102,,,,,") == (0, 0, 0, 1)
+    assert "is an alias of imei:860000000000009" in desk.reasons()[0][1]
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_the_clock_ends_an_alias(desk, database, feed):
+    """A writer sees at its next look that it begins or ends, though nobody changes the registry then."""
+    desk.load(METER, OTHER)
+    (soon,) = database.one("SELECT now() + interval '1 second'")
+    terminals.put_alias(desk.conn, CODES[0], ALIAS, None, soon)
+    terminals.put_alias(desk.conn, CODES[1], ALIAS, soon, None)
+    feed.write(1, "ctwing:0123abcd")
+    database.execute("SELECT pg_sleep(1.1)")
+    feed.look()
+    feed.write(2, "ctwing:0123abcd")
+    assert database.rows("SELECT value, terminal_id FROM reading ORDER BY value") == [(1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_an_alias_is_one_terminals_at_a_time(desk, database):
+    """Given to another in a period that overlaps it is refused; ended, it can be given away."""
+    desk.load(METER, OTHER)
+
+    def put(code, since, until=None):
+        times = [text and on(text) for text in (since, until)]
+        return terminals.put_alias(desk.conn, code, ALIAS, *times)[0]
+
+    assert put(CODES[0], "2026-01-01") == "created"
+    with pytest.raises(CommandError, match="it is imei:860000000000009's from 2025-12-31 16:00"):
+        put(CODES[1], "2025-06-01")
+    assert put(CODES[1], "2025-06-01", "2026-01-01") == "created"
+    assert put(CODES[0], None, "2026-03-01") == "updated"
+    assert put(CODES[0], None, "2026-03-01") == "unchanged"
+    assert put(CODES[1], "2026-03-01") == "created"
+    assert database.rows("SELECT terminal_id FROM alias ORDER BY valid_from") == [(2,), (1,), (2,)]
+    for code, alias, words in (
+        (CODES[0], CODES[1], "a registered terminal itself"),
+        (CODES[0], CODES[0], "its own code"),
+        (canonical("nobody"), ALIAS, "no terminal nobody"),
+    ):
+        with pytest.raises(CommandError, match=words):
+            terminals.put_alias(desk.conn, code, alias, None, None)
+    with pytest.raises(CommandError, match="before it begins"):
+        put(CODES[0], "2020-02-01", "2020-01-01")
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_aliases_from_a_file(desk, database):
+    """Created, updated, unchanged and refused; bad lines cost themselves; one line in audit."""
+    desk.load(METER, OTHER)
+    lines = [
+        "860000000000009,ctwing:a,2026-01-01,2026-02-01",
+        "860000000000017,ctwing:a,2026-01-15,",
+        "860000000000017,ctwing:a,2026-02-01T00:00:00+08:00,",
+        "860000000000017,,,",
+        "860000000000017,no scheme,,",
+        "860000000000017,onenet:7,soon,",
+    ]
+    desk.file.write_text("\n".join(("编码,别名,生效时间,失效时间", *lines)) + "\n", encoding="utf-8")
+    for created in (2, 0):
+        done = terminals.import_aliases(desk.conn, desk.file, lambda _: None)
+        assert (done.created, done.updated, done.unchanged, done.refused) == (created, 0, 2 - created, 4)
+        assert sorted(line for line, _ in desk.reasons()) == [3, 5, 6, 7]
+    assert database.one("SELECT count(*) FROM audit WHERE action = 'terminals import aliases'") == (2,)
+    row = database.one("SELECT valid_to FROM alias WHERE terminal_id = 1")
+    assert row == (on("2026-02-01"),)
+
+
+def test_a_forgotten_terminal_leaves_an_empty_row(desk, database, feed):
+    """Readings of every day, events, aliases, rejections and lines in audit; others' stay, and its id is kept."""
+    desk.load(METER, OTHER)
+    feed.write(0, "ctwing:0123abcd")
+    terminals.put_alias(desk.conn, CODES[0], ALIAS, None, None)
+    feed.look()
+    for code in (code.code for code in CODES):
+        for days in range(3):
+            feed.write(days, code, at=time.time() - days * 86_400)
+        feed.write(5000.0, code)
+        feed.write("open", code, "door")
+    if database.storage == "timescale":
+        database.execute("SELECT compress_chunk(chunk) FROM show_chunks('reading') AS chunk")
+        database.execute("CALL refresh_continuous_aggregate('reading_daily', NULL, NULL)")
+    terminals.retire(desk.conn, [CODES[0].code], date(2026, 2, 1))
+
+    said = []
+    done = forget.forget(desk.conn, "ctwing:0123abcd", said.append, seen_seconds=0)
+    assert (done.code, done.readings, done.events, done.rejections) == ("forgotten:1", 4, 1, 1)
+    assert "forget forgotten:1" in said[0]
+    for table in ("reading", "reading_daily", "event"):
+        assert database.rows(f"SELECT DISTINCT terminal_id FROM {table}") == [(2,)]
+    assert database.rows("SELECT 1 FROM alias") == []
+    assert database.one("SELECT count(*) FROM rejection") == (1,)
+    rows = database.rows("SELECT t::text FROM terminal AS t UNION ALL SELECT a::text FROM audit AS a")
+    assert [row for (row,) in rows if "860000000000009" in row or "0123abcd" in row] == []
+    assert database.rows("SELECT id, code, state FROM terminal ORDER BY id") == [
+        (1, "forgotten:1", "retired"), (2, CODES[1].code, "installed"), (3, "forgotten:3", "retired")]  # fmt: skip
+    assert database.one("SELECT subject, detail FROM audit WHERE action = 'terminals forget'") == (
+        "forgotten:1", {"terminals": 2})  # fmt: skip
+    assert {1, 3} <= {id_ for (ids,) in database.rows("SELECT terminals FROM registry_change") for id_ in ids}
+    assert terminals.export(desk.conn, io.BytesIO(), 370000, None, None) == 1
+    assert desk.load("forgotten:1,370102,,,,,") == (0, 0, 0, 1)
+
+    feed.look()
+    feed.write(7)
+    feed.write(8, "forgotten:1")
+    assert database.rows("SELECT DISTINCT terminal_id FROM reading ORDER BY 1") == [(2,), (4,)]
+    assert forget.forget(desk.conn, "forgotten:1", said.append, seen_seconds=0).readings == 0
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_nodes_of_registered_handles(desk):
+    """Secondary nodes and enterprises are counted once each; discovered and retired terminals don't count."""
+    assert identifier_nodes(desk.conn) == (0, 0)
+    codes = [
+        "88.1.2/a",
+        "88.1.2/b",
+        "88.1.3/a",
+        "88.10.2/a",
+        "88.1/a",
+        "89.5.5/x",
+        "88.6.6.6/x",
+        "88.7.7/gone",
+        "imei:1",
+    ]
+    desk.load(*codes, header="code")
+    terminals.retire(desk.conn, ["88.7.7/gone"], date(2026, 2, 1))
+    assert identifier_nodes(desk.conn) == (2, 3)
 
 
 def test_gateways_from_a_file(desk, database):
@@ -209,6 +380,25 @@ def test_gateways_from_a_file(desk, database):
     assert (done.created, done.updated, done.unchanged, done.refused) == (0, 0, 2, 2)
     assert database.one("SELECT division, extract(hour FROM utc_offset)::int FROM gateway") == (370102, 8)
     assert database.one("SELECT count(*) FROM audit WHERE action = 'gateways import'") == (2,)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_a_gateway_that_was_heard_becomes_registered(desk, database):
+    """One that nobody registered is listed last and marked; adding it registers it. Each change is in audit."""
+    desk.load(METER)
+    database.execute("INSERT INTO gateway (name, state, registered_at) VALUES ('gw1', 'online', NULL)")
+    terminals.add_gateway(desk.conn, ["gw2", 370102, None, None, None, None])
+
+    def listed():
+        return [(row[0], row[9], row[10] is not None) for row in terminals.list_gateways(desk.conn)]
+
+    assert listed() == [("gw2", 0, True), ("gw1", 1, False)]
+    assert terminals.add_gateway(desk.conn, ["gw1", None, None, None, None, None]) is False
+    assert listed() == [("gw1", 1, True), ("gw2", 0, True)]
+    assert database.rows("SELECT subject FROM audit WHERE action = 'gateways add' ORDER BY at") == [
+        ("gw2",),
+        ("gw1",),
+    ]
 
 
 def ganzhi(database, *words):
@@ -234,6 +424,13 @@ def test_the_commands(database, tmp_path):
     for part in ("ganzhi/v1/370102/gw1/telemetry", "CN=gw1", "user gw1", "mosquitto_pub"):
         assert part in out
     assert "1 installed" in ganzhi(database, "gateways", "show", "gw1")[1]
+    assert "never_heard, never heard" in ganzhi(database, "terminals", "show", "860000000000009")[1]
+    period = ("--from", "2026-01-01", "--to", "2036-01-01")
+    assert ganzhi(database, "terminals", "alias", "860000000000009", "onenet:7", *period)[1] == "created\n"
+    code, out, _ = ganzhi(database, "terminals", "show", "onenet:7")
+    assert "onenet:7 from 2025-12-31 16:00" in out
+    assert ganzhi(database, "terminals", "forget", "onenet:7")[0] == 1
+    assert database.one("SELECT count(*) FROM alias") == (1,)
 
 
 @pytest.mark.skipif(find_spec("pyarrow") is not None, reason="pyarrow is installed here")

@@ -3,12 +3,15 @@
 -- What a batch says of presence, beside who was heard. Arrival order in the batch decides: who is in both was
 -- heard first and then said to be offline.
 ALTER TABLE heard ALTER COLUMN terminals DROP NOT NULL;
-ALTER TABLE heard ADD COLUMN offline bytea, ADD COLUMN refused bytea, ADD COLUMN gateways jsonb;
+ALTER TABLE heard ADD COLUMN offline bytea, ADD COLUMN refused bytea, ADD COLUMN gateways jsonb,
+    ADD COLUMN quality jsonb;
 COMMENT ON TABLE heard IS 'Who was heard, a row for each batch, until the observer has taken it into a snapshot.';
 COMMENT ON COLUMN heard.terminals IS 'Terminals heard: a Roaring bitmap of their ids, portable format.';
 COMMENT ON COLUMN heard.offline IS 'Terminals said to be offline, after anything else that the batch says of them; as terminals.';
 COMMENT ON COLUMN heard.refused IS 'Terminals heard in this batch all of whose readings in it were refused; as terminals.';
 COMMENT ON COLUMN heard.gateways IS 'Gateways that published: {name: division of the topic, or null}; each at most every 30 s and worker.';
+
+COMMENT ON COLUMN heard.quality IS 'Readings by city: {code: [without a flag, received]}; repeats are none of them.';
 
 -- Gateways that were heard but nobody registered stand here too. Numbers are dense and given by the observer.
 ALTER TABLE gateway ADD COLUMN id int UNIQUE, ADD COLUMN registered_at timestamptz,
@@ -28,8 +31,15 @@ DROP TRIGGER registry_changed ON terminal;
 CREATE TRIGGER registry_changed AFTER DELETE OR UPDATE OF id, code, division, domain, state ON terminal
     FOR EACH STATEMENT EXECUTE FUNCTION raise_registry_version();
 DROP TRIGGER registry_changed ON gateway;
-CREATE TRIGGER registry_changed AFTER DELETE OR INSERT OR UPDATE OF name, division, utc_offset, registered_at ON gateway
-    FOR EACH STATEMENT EXECUTE FUNCTION raise_registry_version();
+CREATE TRIGGER registry_grown AFTER INSERT ON gateway
+    FOR EACH ROW WHEN (new.registered_at IS NOT NULL) EXECUTE FUNCTION raise_registry_version();
+CREATE TRIGGER registry_changed AFTER UPDATE ON gateway
+    FOR EACH ROW WHEN (new.registered_at IS NOT NULL
+                       AND (new.name, new.division, new.utc_offset, new.registered_at)
+                           IS DISTINCT FROM (old.name, old.division, old.utc_offset, old.registered_at))
+    EXECUTE FUNCTION raise_registry_version();
+CREATE TRIGGER registry_shrunk AFTER DELETE ON gateway
+    FOR EACH ROW EXECUTE FUNCTION raise_registry_version();
 
 -- Which terminals changed, for the observer's arrays; new ones it finds by their ids.
 CREATE TABLE registry_change (
@@ -76,6 +86,17 @@ COMMENT ON TABLE presence IS 'When each terminal was last heard, 65,536 ids a ro
 COMMENT ON COLUMN presence.first_id IS 'Id of the first terminal in the block, a multiple of 65,536.';
 COMMENT ON COLUMN presence.heard IS 'A little-endian int32 for each id: seconds since 2020-01-01 UTC, 0 for never.';
 COMMENT ON COLUMN presence.invalid IS 'Terminals of the block whose readings were all refused when last heard: a Roaring bitmap of ids.';
+
+CREATE TABLE quality (
+    hour      timestamptz NOT NULL,
+    division  int NOT NULL,
+    unflagged bigint NOT NULL,
+    received  bigint NOT NULL,
+    PRIMARY KEY (hour, division)
+);
+COMMENT ON TABLE quality IS 'Readings by hour of arrival and city, and those of them that carry no flag; kept for 90 days.';
+COMMENT ON COLUMN quality.division IS 'A city, or 370000 where only the province is known.';
+COMMENT ON COLUMN quality.received IS 'Stored and refused ones.';
 
 CREATE TABLE plan (
     version     int NOT NULL,
@@ -144,6 +165,7 @@ CREATE TABLE coverage_gap (
 );
 CREATE UNIQUE INDEX coverage_gap_open ON coverage_gap (kind, division, coalesce(domain, ''), coalesce(gateway, ''))
     WHERE closed_at IS NULL;
+CREATE INDEX coverage_gap_closed ON coverage_gap (closed_at);
 COMMENT ON TABLE coverage_gap IS 'Where terminals are missing, opened once for each cause, closed when it is gone.';
 COMMENT ON COLUMN coverage_gap.domain IS 'Empty for a gateway''s gap.';
 COMMENT ON COLUMN coverage_gap.gateway IS 'Only where the gateway is the cause.';

@@ -1,0 +1,180 @@
+"""The on-call's commands: `gaps list, show, ack` and `maintenance add, list`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from psycopg import Connection
+from rich.table import Table
+from rich.text import Text
+
+from devices import importer
+from devices.division import DOMAINS
+from ingest.cli_export import _time
+from ingest.settings import SettingsError, load
+from ingest.terminal import Config, exit_codes, out
+
+gaps = typer.Typer(help="Where terminals are missing, since when, and whom to call.", no_args_is_help=True)
+maintenance = typer.Typer(help="Planned silence: no gap opens there.", no_args_is_help=True)
+
+SHANDONG = timezone(timedelta(hours=8), "UTC+8")
+KINDS_ZH = {"under_target": "未达计划", "dark": "全部失联", "outage": "大面积掉线", "gateway_offline": "网关离线",
+            "never_heard": "从未上线"}  # fmt: skip
+
+Number = Annotated[int, typer.Argument(metavar="ID")]
+Division = Annotated[str | None, typer.Option(help="A city with its counties, or a county, such as 370102.")]
+
+
+@contextmanager
+def _database(config: Path | None) -> Iterator[Connection[Any]]:
+    from ingest import store
+
+    with store.connect(load(config).database_url.get_secret_value(), application="ganzhi gaps") as conn:
+        yield conn
+
+
+def _local(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone(SHANDONG):%Y-%m-%d %H:%M}"
+
+
+def _cell(value: object) -> Text:
+    """As it is: what people wrote may look like markup."""
+    return Text("" if value is None else str(value))
+
+
+def _place(division: int | None, zh: str | None, en: str | None) -> str:
+    return " ".join(str(part) for part in (division, zh, en) if part is not None)
+
+
+def _kind(kind: str) -> str:
+    return f"{KINDS_ZH[kind]} {kind}"
+
+
+@gaps.command("list", epilog="Example: ganzhi gaps list --division 370100")
+def list_(
+    division: Division = None,
+    all_: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 200,
+    config: Config = None,
+) -> None:
+    """Gaps that are open, the largest first. Times are Shandong's (UTC+8)."""
+    from ingest import gaps as store_
+
+    with exit_codes():
+        place = None if division is None else _checked_division(division)
+        with _database(config) as conn:
+            rows = store_.list_gaps(conn, place, closed=all_, limit=limit)
+    table = Table("id", "since", "kind", "place", "domain", "gateway", "live", "expected", "owner", "contact",
+                  "acknowledged", *(["closed"] if all_ else []), title="缺口 gaps")  # fmt: skip
+    for gap in rows:
+        planned = " 检修 maintenance" if "maintenance" in gap.evidence and gap.closed_at is None else ""
+        cells = (gap.id, _local(gap.opened_at), _kind(gap.kind) + planned,
+                 _place(gap.division, gap.name_zh, gap.name_en), gap.domain, gap.gateway, f"{gap.live:,}",
+                 f"{gap.expected:,}", gap.owner, gap.contact, gap.acknowledged_by,
+                 *([_local(gap.closed_at)] if all_ else []))  # fmt: skip
+        table.add_row(*map(_cell, cells))
+    out.print(table if rows else "no gaps")
+
+
+@gaps.command(epilog="Example: ganzhi gaps show 42")
+def show(number: Number, config: Config = None) -> None:
+    """One gap with the evidence that opened it. Times of the gap are Shandong's (UTC+8), others carry their zone."""
+    from ingest import gaps as store_
+
+    with exit_codes(), _database(config) as conn:
+        gap = store_.show(conn, number)
+    facts = {
+        "id": gap.id,
+        "kind": _kind(gap.kind),
+        "place": _place(gap.division, gap.name_zh, gap.name_en),
+        "domain": gap.domain,
+        "gateway": gap.gateway,
+        "owner": gap.owner,
+        "contact": gap.contact,
+        "opened": _local(gap.opened_at),
+        "closed": _local(gap.closed_at) or None,
+        "live": f"{gap.live:,} of {gap.expected:,}",
+        "acknowledged": gap.acknowledged_at and f"{_local(gap.acknowledged_at)} {gap.acknowledged_by}",
+        **{f"evidence {name}": value for name, value in gap.evidence.items()},
+    }
+    for name, value in facts.items():
+        if value is not None:
+            out.print(f"[bold]{name:>28}[/]  ", end="")
+            out.print(value, highlight=False, markup=False)
+
+
+@gaps.command(epilog="Example: ganzhi gaps ack 42 --by 王工")
+def ack(
+    number: Number,
+    by: Annotated[
+        str | None, typer.Option(help="Who looks after it; without it, the database's role.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Note that somebody looks after a gap. It stays open until its cause is gone."""
+    from ingest import gaps as store_
+
+    with exit_codes(), _database(config) as conn:
+        new = store_.acknowledge(conn, number, by)
+        gap = store_.show(conn, number)
+    out.print("acknowledged" if new else "it was acknowledged before,", f"by {gap.acknowledged_by},",
+              f"{_local(gap.acknowledged_at)} UTC+8", highlight=False, markup=False)  # fmt: skip
+
+
+@maintenance.command(epilog="Example: ganzhi maintenance add --gateway jn-water-01 --from 2026-12-01T22:00+08:00 "
+                            "--to 2026-12-02T02:00+08:00 --reason 换卡")  # fmt: skip
+def add(
+    since: Annotated[str, typer.Option("--from", help="Start, ISO 8601; UTC where it names no zone.")],
+    until: Annotated[str, typer.Option("--to", help="End; leave the terminals time to report again.")],
+    reason: Annotated[str, typer.Option(help="Why, for who is on call.")],
+    division: Division = None,
+    gateway: Annotated[
+        str | None, typer.Option(help="A gateway; its terminals elsewhere go on as they do.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Of a division: this domain only.")] = None,
+    config: Config = None,
+) -> None:
+    """Plan a maintenance: meanwhile no gap opens there, and gaps that are open are marked."""
+    from ingest import gaps as store_
+
+    with exit_codes():
+        if (division is None) == (gateway is None):
+            raise SettingsError("name a place with --division or a gateway with --gateway, one of the two")
+        if domain is not None and (gateway is not None or domain not in DOMAINS):
+            raise SettingsError(f"--domain goes with --division and is one of {', '.join(DOMAINS)}")
+        start, end = _time("--from", since), _time("--to", until)
+        if start >= end:
+            raise SettingsError(f"--from {start.isoformat()} is not before --to {end.isoformat()}")
+        place = None if division is None else _checked_division(division)
+        with _database(config) as conn:
+            number = store_.plan_maintenance(conn, store_.Planned(place, domain, gateway, start, end, reason))
+    out.print(f"maintenance {number}: {_local(start)} to {_local(end)} UTC+8", highlight=False)
+
+
+@maintenance.command("list", epilog="Example: ganzhi maintenance list")
+def list_maintenance(
+    all_: Annotated[bool, typer.Option("--all", help="Those that are over, too.")] = False,
+    config: Config = None,
+) -> None:
+    """Planned maintenance that is not over. Times are Shandong's (UTC+8)."""
+    from ingest import gaps as store_
+
+    with exit_codes(), _database(config) as conn:
+        rows = store_.list_maintenance(conn, past=all_)
+    table = Table("id", "from", "to", "now", "place", "domain", "gateway", "reason", "by",
+                  title="计划检修 planned maintenance")  # fmt: skip
+    for id_, since, until, now, division, zh, en, domain, gateway, reason, by in rows:
+        cells = (id_, _local(since), _local(until), "是 yes" if now else "", _place(division, zh, en), domain, gateway,
+                 reason, by)  # fmt: skip
+        table.add_row(*map(_cell, cells))
+    out.print(table if rows else "no maintenance is planned")
+
+
+def _checked_division(text: str) -> int:
+    try:
+        return importer.division(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None

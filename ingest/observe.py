@@ -1,0 +1,178 @@
+"""`ganzhi observe`: looks again and again, serves what it saw, and hears what gateways say of themselves.
+
+The database is one thread's: looks and statuses come to it one after the other, while the loop serves
+`/metrics` and takes status messages, which are acknowledged once they are stored. A database that is away
+is waited for; everything is read anew then, since another observer may have been at work meanwhile.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+import structlog
+
+from devices import observer
+from devices.observer import AnotherObserverError
+from ingest import http, store
+from ingest.migrate import storage_of
+from ingest.mqtt.codec import CodecTransport
+from ingest.mqtt.paho import PahoTransport
+from ingest.mqtt.transport import Transport
+from ingest.observer_metrics import ObserverMetrics
+from ingest.quota import PerMinute
+from ingest.round import Rounds
+from ingest.service import READY_SECONDS, first, listen, stop_signal
+from ingest.settings import Settings
+from ingest.terminal import CommandError
+from schemas.message import Message
+from schemas.payload import shown
+from schemas.status import FILTER, BadStatusError, Status, read
+
+T = TypeVar("T")
+log = structlog.get_logger()
+STATUSES = 1_000
+"""Stored together."""
+RETRY_SECONDS = 5.0
+STALE_LOOKS = 3
+"""Looks missed before it counts as not ready."""
+PATIENCE_SECONDS = 60
+"""For the night's recount, which holds looks up."""
+COMPLAINTS_PER_MINUTE = 60
+APPLICATION = "ganzhi observe"
+
+
+class There(Protocol):
+    """Runs an action in the database's thread."""
+
+    async def __call__(self, action: Callable[[], T]) -> T: ...
+
+
+async def run(settings: Settings) -> None:
+    """Observe until SIGTERM or SIGINT. Raises `CommandError` where another observer is at work, `SchemaError`."""
+    subscription = _transport(settings)
+    metrics = ObserverMetrics(settings, lambda: subscription.connected)
+    ready = _ready_of(settings, metrics, subscription)
+    server = http.server(http.application(metrics.registry, lambda: None, ready))
+    listening = listen(settings.http_host, settings.observer_http_port)
+    stop = asyncio.create_task(stop_signal(), name="stop")
+    serving = asyncio.create_task(server.serve([listening]), name="http")
+    log.info("observer_started", http_port=settings.observer_http_port)
+    try:
+        async with subscription as transport:
+            statuses = Statuses(transport)
+            while not stop.done():
+                await first(
+                    asyncio.create_task(_watch(settings, metrics, statuses, stop), name="watch"), serving
+                )
+    finally:
+        server.should_exit = True
+        await serving
+    log.info("observer_stopped")
+
+
+def _transport(settings: Settings) -> Transport:
+    """A session of its own, whatever group the workers share; retained statuses come with every connect."""
+    kind = CodecTransport if settings.mqtt_version == "5" else PahoTransport
+    alone = settings.model_copy(update={"share_group": ""})
+    return kind(alone, [FILTER], f"{settings.client_id}-observer", retained=True)
+
+
+async def _watch(
+    settings: Settings, metrics: ObserverMetrics, statuses: "Statuses", stop: asyncio.Task[None]
+) -> None:
+    """One life with the database, until it is away or we are to stop."""
+    with ThreadPoolExecutor(1, "observer") as thread:
+
+        async def there(action: Callable[[], T]) -> T:
+            return await asyncio.get_running_loop().run_in_executor(thread, action)
+
+        try:
+            conn = await there(lambda: _connect(settings))
+            try:
+                await _live(settings, metrics, statuses, stop, Rounds(conn, settings), there)
+            finally:
+                await there(conn.close)  # behind whatever the thread still does
+        except psycopg.OperationalError as error:
+            log.warning("database_unavailable", reason=str(error).strip(), retry_in_seconds=RETRY_SECONDS)
+            await asyncio.wait([stop], timeout=RETRY_SECONDS)
+
+
+def _connect(settings: Settings) -> psycopg.Connection[Any]:
+    conn = store.connect(settings.database_url.get_secret_value(), application=APPLICATION)
+    storage_of(conn)
+    return conn
+
+
+async def _live(
+    settings: Settings, metrics: ObserverMetrics, statuses: "Statuses", stop: asyncio.Task[None], rounds: Rounds,
+    there: There,
+) -> None:  # fmt: skip
+    try:
+        await there(rounds.load)
+    except AnotherObserverError as error:
+        raise CommandError(str(error)) from None
+    log.info("observer_loaded")
+    hearing = asyncio.create_task(statuses.hear(rounds, there), name="statuses")
+    try:
+        while not stop.done():
+            began = time.monotonic()
+            metrics.seen = await there(lambda: rounds.look(time.time()))
+            await there(lambda: rounds.chores(time.time()))
+            pause = max(0.0, settings.observe_seconds - (time.monotonic() - began))
+            await asyncio.wait([stop, hearing], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if hearing.done():
+                hearing.result()
+        await there(rounds.leave)
+    finally:
+        hearing.cancel()
+        await asyncio.wait([hearing])
+
+
+class Statuses:
+    """What gateways say of themselves, on its way into the database; outlives a database that is away."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._waiting: list[Message] = []
+        self._quota = PerMinute(COMPLAINTS_PER_MINUTE, time.monotonic)
+
+    async def hear(self, rounds: Rounds, there: There) -> None:
+        """Store and acknowledge until cancelled."""
+        while True:
+            if not self._waiting:
+                self._waiting = await self._transport.receive(STATUSES)
+            said = [(status, message.retain) for message in self._waiting if (status := self._read(message))]
+            await there(lambda: rounds.hear_statuses(said))  # noqa: B023  awaited before `said` changes
+            self._transport.acknowledge(self._waiting)
+            self._waiting = []
+
+    def _read(self, message: Message) -> Status | None:
+        try:
+            return read(message.topic, message.payload)
+        except BadStatusError as error:
+            if self._quota.take():
+                log.warning("bad_status", topic=shown(message.topic), reason=str(error))
+            return None
+
+
+def _ready_of(settings: Settings, metrics: ObserverMetrics, transport: Transport) -> http.Ready:
+    async def ready() -> Mapping[str, str]:
+        answers = await transport.round_trip(READY_SECONDS)
+        missing = {} if answers else {"broker": "no answer to a ping"}
+        if metrics.seen is None:
+            return missing | {"counts": "nothing counted yet: reading the database"}
+        age_seconds = time.time() - metrics.seen.report.at
+        if age_seconds > STALE_LOOKS * settings.observe_seconds + PATIENCE_SECONDS:
+            missing |= {"counts": f"last counted {age_seconds:.0f} s ago"}
+        return missing
+
+    return ready
+
+
+def recount(settings: Settings) -> list[tuple[int, str, int, int]]:
+    """Cell, state, count of the arrays and of SQL wherever they differ; beside a running observer."""
+    with _connect(settings) as conn:
+        return list(observer.recount(conn, time.time()).places)

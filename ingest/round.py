@@ -1,0 +1,234 @@
+"""One look of the observer: follow the database, count, compare with the plan, decide on gaps, store, and say.
+
+Assumes one thread and a connection of its own. Everything it remembers is in the database, or follows from
+it: killed anywhere, the next one goes on from there.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from psycopg import Connection
+
+from devices import coverage, gaps, indicator
+from devices.coverage import Grid, Report, Target
+from devices.division import PROVINCE, city, today
+from devices.gap import Gap
+from devices.gateways import GatewayNow, judge
+from devices.observer import Observer
+from devices.presence import Counts, Fleet, Life
+from devices.store import identifier_nodes
+from ingest import gaps as gap_store
+from ingest.settings import Settings
+from schemas.sql import queries
+from schemas.status import Status
+
+log = structlog.get_logger()
+SQL = queries("observe.sql")
+QUARTER_SECONDS = 900
+SNAPSHOT_SECONDS = 300
+"""What a restart reads beside the blocks: bitmaps of so long."""
+DEAF_GATEWAYS, DEAF_SECONDS = 100, 300
+"""Of so many gateways one is always heard; all of them silent for so long is a worker or broker away."""
+RECOUNT_HOUR = 3
+"""Of Shandong's night: when the fewest look."""
+REPORT_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look came to, for whoever asks next."""
+
+    report: Report
+    gaps: Sequence[Gap]
+    """Those that are open."""
+    gateways: Counter[tuple[int, str]]
+    """How many, by city and state."""
+    quality: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Unflagged and received readings of 24 h by city."""
+    identifier_nodes: Mapping[str, int] = field(default_factory=dict)
+    ledger_rows: int = 0
+    database_bytes: int = 0
+    duplicates_removed: int = 0
+    forecast_on: date | None = None
+    recount_difference: int | None = None
+    """None until the first recount."""
+
+
+class Rounds:
+    """The looks of one observer over one connection."""
+
+    def __init__(self, conn: Connection[Any], settings: Settings) -> None:
+        self._conn = conn
+        self._settings = settings
+        self._observer = Observer(conn)
+        self._grid = Grid({})
+        self._plan: tuple[int | None, list[Target]] = (None, [])
+        self._reports: npt.NDArray[np.float64] = np.empty(0)
+        self._rest: dict[str, Any] = {}
+        self._quarter = self._snapshot_at = self._deaf_until = 0.0
+
+    def load(self) -> None:
+        """Rebuild everything from the database. Raises `AnotherObserverError`."""
+        self._observer.load()
+        self._grid = Grid({id_: (place, domain) for id_, place, domain in self._conn.execute(SQL["cells"])})
+
+    def hear_statuses(self, said: Sequence[tuple[Status, bool]]) -> None:
+        """Store what gateways say of themselves, the last word of each; True marks a retained one."""
+        last = {status.gateway: (status, retained) for status, retained in said}
+        columns = [[s.gateway for s, _ in last.values()], [s.online for s, _ in last.values()],
+                   [r for _, r in last.values()], [s.firmware for s, _ in last.values()]]  # fmt: skip
+        divisions = {name: status.division for name, (status, _) in last.items()}
+        self._observer.meet_gateways(divisions)
+        self._conn.execute(SQL["say_status"], columns)
+        self._observer.place_gateways(divisions)
+
+    def look(self, now: float) -> Seen:
+        """Count everything at a Unix time and store what follows from it."""
+        self._observer.follow()
+        self._observer.number_gateways([])
+        cells, numbers = self._observer.axes()
+        if len(self._reports) != numbers or now - self._quarter >= QUARTER_SECONDS:
+            self._reports = shortest_reports(self._observer.fleet, numbers)
+        gateways = self._gateways(now)
+        known, planned = gap_store.read(self._conn, now)
+        down = gaps.gateway_down(gateways, known, planned, now, numbers)
+        counts = self._observer.fleet.count(now, down, cells, numbers)
+        plan = self._newest_plan()
+        day = indicator.day_of(now)
+        targets = coverage.targets_on(plan, day)
+        if not self._deaf(gateways, now):
+            units = gaps.declared_units(plan, day, self._grid)
+            gap_store.write(self._conn, gaps.decide(counts, self._places(), units, gateways, known, planned))
+        report = coverage.report(counts, self._grid, targets, self._settings.node_domains)
+        if now - self._quarter >= QUARTER_SECONDS:
+            self._quarter = now - now % QUARTER_SECONDS
+            self._keep(counts, report, day)
+        return Seen(report, self._open_gaps(now), by_city(gateways), **self._rest)
+
+    def _deaf(self, gateways: Iterable[GatewayNow], now: float) -> bool:
+        """Whether it is the service that hears nobody, or did so a moment ago: then silence proves nothing."""
+        seen = [g.last_seen_seconds for g in gateways if g.last_seen_seconds is not None]
+        if len(seen) >= DEAF_GATEWAYS and (silent := now - max(seen)) > DEAF_SECONDS:
+            if now >= self._deaf_until:
+                advice = "no gateway is heard: no gap opens or closes until workers commit again"
+                log.warning("deaf", seconds=round(silent), advice=advice)
+            self._deaf_until = now + QUARTER_SECONDS
+        return now < self._deaf_until
+
+    def chores(self, now: float) -> bool:
+        """What can wait until the figures are out; True when a recount was made, whose result is for the next look."""
+        if now - self._snapshot_at >= SNAPSHOT_SECONDS:
+            self._snapshot_at = now
+            self._observer.snapshot()
+        return self._recount(now)
+
+    def leave(self) -> None:
+        """Store what is known, so that the next start is quick."""
+        self._observer.snapshot()
+
+    def _recount(self, now: float) -> bool:
+        day = indicator.day_of(now)
+        row = self._conn.execute(SQL["last_recount"]).fetchone()
+        if (now - indicator.midnight_seconds(day)) / 3600 < RECOUNT_HOUR or (row and row[0] == day):
+            return False
+        found = self._observer.recount(now).differing
+        self._rest["recount_difference"] = found
+        self._keep_indicators(day, [indicator.Row("recount_difference", PROVINCE, None, None, found)])
+        for chore in ("thin_coverage", "thin_quality"):
+            self._conn.execute(SQL[chore])
+        return True
+
+    def _gateways(self, now: float) -> list[GatewayNow]:
+        rows = self._conn.execute(SQL["gateways"]).fetchall()
+        found = [
+            judge(number, name, division, seen, offline, self._report_of(number), now, registered=registered)
+            for number, name, division, seen, offline, registered, _ in rows
+        ]
+        changed = [g for g, row in zip(found, rows, strict=True) if g.state != row[-1]]
+        if changed:
+            self._conn.execute(SQL["keep_states"], [[g.number for g in changed], [g.state for g in changed]])
+        return found
+
+    def _report_of(self, number: int) -> float | None:
+        seconds = self._reports[number] if number < len(self._reports) else np.inf
+        return float(seconds) if np.isfinite(seconds) else None
+
+    def _newest_plan(self) -> list[Target]:
+        (version,) = self._one("plan_version")
+        if version != self._plan[0]:
+            self._plan = version, [Target(*row) for row in self._conn.execute(SQL["plan"])]
+        return self._plan[1]
+
+    def _places(self) -> Mapping[int, tuple[int, str]]:
+        return {number: place for place, number in self._grid.id.items()}
+
+    def _open_gaps(self, now: float) -> list[Gap]:
+        return [gap for gap in gap_store.read(self._conn, now)[0] if gap.closed_seconds is None]
+
+    def _keep(self, counts: Counts, report: Report, day: date) -> None:
+        """What is kept of a quarter of an hour; all of it may be written again."""
+        self._keep_coverage(counts)
+        history = [(past, float(n)) for past, n in self._conn.execute(SQL["verified_history"], [day, day])]
+        history = [*(known for known in history if known[0] < day), (day, float(report.province.verified))]
+        ledger, size, duplicates = self._one("housekeeping")
+        opened, closed = self._one("gaps_of_day", day)
+        given = indicator.Given(
+            identifier_nodes=dict(
+                zip(("secondary", "enterprise"), identifier_nodes(self._conn), strict=True)
+            ),
+            quality={place: (good, received) for place, good, received in self._conn.execute(SQL["quality"])},
+            gaps_opened=opened,
+            gaps_closed=closed,
+            baseline={(name, place): value for name, place, value in self._conn.execute(SQL["baseline"])},
+            history=history,
+        )
+        self._keep_indicators(day, indicator.rows(report, given))
+        self._rest |= {
+            "quality": given.quality,
+            "identifier_nodes": given.identifier_nodes,
+            "ledger_rows": int(ledger or 0),
+            "database_bytes": int(size),
+            "duplicates_removed": int(duplicates),
+            "forecast_on": indicator.forecast(history),
+        }
+
+    def _one(self, name: str, *values: Any) -> tuple[Any, ...]:
+        row: tuple[Any, ...] | None = self._conn.execute(SQL[name], values).fetchone()
+        assert row is not None
+        return row
+
+    def _keep_coverage(self, counts: Counts) -> None:
+        places = self._places()
+        columns = np.column_stack([counts.states, counts.active])
+        used = [number for number in np.flatnonzero(columns.any(axis=1)).tolist() if number in places]
+        by_column = [columns[used, column].tolist() for column in range(columns.shape[1])]
+        division, domain = ([places[number][i] for number in used] for i in (0, 1))
+        at = counts.at - counts.at % QUARTER_SECONDS
+        self._conn.execute(SQL["keep_coverage"], [at, division, domain, *by_column])
+
+    def _keep_indicators(self, day: date, rows: Iterable[indicator.Row]) -> None:
+        names, divisions, *figures = (list(column) for column in zip(*rows, strict=True))
+        floats = [[None if n is None else float(n) for n in column] for column in figures]
+        self._conn.execute(SQL["keep_indicators"], [day, self._plan[0], names, divisions, *floats])
+
+
+def by_city(gateways: Iterable[GatewayNow]) -> Counter[tuple[int, str]]:
+    """How many gateways, by city and state."""
+    return Counter((city(today(g.division or PROVINCE) or PROVINCE), g.state) for g in gateways)
+
+
+def shortest_reports(fleet: Fleet, gateways: int) -> npt.NDArray[np.float64]:
+    """Seconds of the shortest reporting interval of each gateway's registered terminals, inf without any."""
+    shortest = np.full(gateways, np.inf)
+    of_kind = np.array([kind.report_seconds for kind in fleet.kinds] or [0], np.float64)
+    for begin in range(0, fleet.size, REPORT_ROWS):
+        rows = slice(begin, min(begin + REPORT_ROWS, fleet.size))
+        known = fleet.life[rows] == Life.REGISTERED
+        np.minimum.at(shortest, fleet.gateway[rows][known], of_kind[fleet.kind[rows][known]])
+    return shortest
