@@ -140,12 +140,12 @@ def _meanings() -> Numbers:
     return table
 
 
-def _classes() -> tuple[Numbers, Numbers]:
+def _classes() -> tuple[Numbers, Codes]:
     """[64, 12] and [256]: the codes that count alike as one class, and the class of each code."""
     rows, class_of = np.unique(_meanings(), axis=0, return_inverse=True)
     table = np.zeros((CLASSES, rows.shape[1]), np.int64)
     table[: len(rows)] = rows
-    return table, class_of
+    return table, class_of.astype(np.uint8)
 
 
 CLASSES = 64

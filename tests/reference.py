@@ -20,8 +20,8 @@ HEAD = "# {title}\n\n{text}\n\nMade by `make docs`; what is wrong here is wrong 
 LIMITS = (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
 OBSERVED = (
     "At `/metrics` on `GANZHI_OBSERVER_HTTP_PORT`, as of its last look; beside them "
-    "`ganzhi_goal_due_timestamp_seconds`, `ganzhi_broker_connected`, and `ganzhi_division_info` with the names of all divisions (`code`, `name_zh`, "
-    "`name_en`). `city` and `county` are division codes, `370000` where only the province is known. What is not known "
+    "`ganzhi_goal_due_timestamp_seconds`, `ganzhi_broker_connected`, and `ganzhi_division_info` with the names of all "
+    "divisions (`code`, `name_zh`, `name_en`). `city` and `county` are division codes, `370000` where only the province is known. What is not known "
     "has no series: a ratio without a denominator, a city without a target."
 )
 TABLES = """

@@ -13,12 +13,10 @@ import platform
 import resource
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from devices.presence import EPOCH_SECONDS, NO_DAY, STATES, STRIDE, Facts, Fleet, Kind, Life, _parts, _Tally
-from devices.states import moment
+from devices.presence import EPOCH_SECONDS, NO_DAY, STATES, THREADS, Facts, Fleet, Kind, Life
 
 NOW = EPOCH_SECONDS + 200_000_000
 INTERVALS = (10, 60, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
@@ -32,13 +30,19 @@ FILL = 1 << 22
 """Rows made at once."""
 
 
+def parts(size):
+    """All rows, so many at once."""
+    for start in range(0, size, FILL):
+        yield slice(start, min(start + FILL, size))
+
+
 def synthetic(terminals, cells, gateways, rng):
     """A fleet of so many terminals."""
     fleet = Fleet(terminals)
     for kind in KINDS + CAMERAS:
         fleet.kind_of(kind)
     today = (NOW + 8 * 3_600 - EPOCH_SECONDS) // 86_400
-    for rows in _parts(slice(0, terminals), FILL):
+    for rows in parts(terminals):
         fleet.put(
             registry_rows(np.arange(rows.start, rows.stop, dtype=np.uint32), cells, gateways, today, rng)
         )
@@ -87,7 +91,7 @@ def plain_counts(fleet, cells, gateways):
     today = (NOW + 8 * 3_600 - EPOCH_SECONDS) // 86_400
     interval = np.array([kind.report_seconds for kind in fleet.kinds], np.float64)
     nbiot = np.array([kind.nbiot for kind in fleet.kinds])
-    for rows in _parts(slice(0, fleet.size), FILL):
+    for rows in parts(fleet.size):
         r, narrow = interval[fleet.kind[rows]], nbiot[fleet.kind[rows]]
         ever = fleet.heard[rows] > 0
         silence = (NOW - EPOCH_SECONDS) - fleet.heard[rows].astype(np.float64)
@@ -127,20 +131,6 @@ def plain_counts(fleet, cells, gateways):
     )
 
 
-def two_threads(fleet, down, cells, gateways):
-    """The pass over two halves at once: what a second core would give."""
-
-    def half(rows):
-        tally = _Tally(moment(fleet.kinds, NOW), fleet.kinds, down, cells, gateways)
-        for stride in _parts(rows, STRIDE):
-            fleet._add(stride, tally)
-        return tally
-
-    middle = fleet.size // 2
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(half, (slice(0, middle), slice(middle, fleet.size))))
-
-
 def median(times, function):
     """Median wall and processor seconds of so many calls."""
     walls, cpus = [], []
@@ -178,11 +168,8 @@ def main():
     )
     down = np.zeros(size[1], np.bool_)
     down[1:21] = True
-    print(
-        "one pass: {:.2f} s, {:.2f} s of processor".format(*median(3, lambda: fleet.count(NOW, down, *size)))
-    )
-    print("one pass on two threads: {:.2f} s, {:.2f} s of processor".format(
-        *median(3, lambda: two_threads(fleet, down, *size))))  # fmt: skip
+    wall, cpu = median(3, lambda: fleet.count(NOW, down, *size))
+    print(f"one pass on {THREADS} threads: {wall:.2f} s, {cpu:.2f} s of processor")
     print(f"20,000 heard: {batch_milliseconds(fleet, rng):.2f} ms, with {len(fleet.invalid):,} invalid ones")
     counts = fleet.count(NOW, down, *size)
     differences = {
