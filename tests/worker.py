@@ -117,6 +117,11 @@ class Worker:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def memory_bytes(self) -> int:
+        """What it has in memory now, on Linux."""
+        assert self._process
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def kill(self) -> None:
         """SIGKILL: it can do nothing about it."""
         assert self.alive, f"the worker ended by itself; {self._story()}"
