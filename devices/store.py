@@ -4,7 +4,7 @@ Registration is a committed transaction of its own under an advisory lock, ids a
 nothing is cached before the commit: two workers that meet one new code agree on its id.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -13,6 +13,8 @@ from devices.registry import Gateway, Metric
 from schemas.sql import queries
 
 SQL = queries("registry.sql")
+ALIASES_AT_ONCE = 1_000
+"""In one transaction: each raises the one row of the registry's version, and its dead rows are walked again."""
 
 
 class Known(NamedTuple):
@@ -61,6 +63,17 @@ class Directory:
             self._conn.execute(SQL["lock"])
             self._conn.execute(SQL["register_terminals"], columns)
         return self.find_terminals(columns[0])
+
+    def put_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
+        """Let aliases stand for terminals (alias -> code) from now on, and commit; answers why not, by alias."""
+        refused: dict[str, str] = {}
+        pairs = list(aliases.items())
+        for begin in range(0, len(pairs), ALIASES_AT_ONCE):
+            columns = [list(column) for column in zip(*pairs[begin : begin + ALIASES_AT_ONCE], strict=True)]
+            with self._conn.transaction():
+                self._conn.execute(SQL["lock"])
+                refused |= dict(self._conn.execute(SQL["put_aliases"], columns).fetchall())
+        return refused
 
     def metrics(self) -> list[Metric]:
         """Every metric, in order of its id."""

@@ -22,6 +22,7 @@ from schemas.message import Message
 from schemas.reading import RELATIVE_BELOW, Event, Name, Part
 from schemas.rejection import Reason, Refusal
 from schemas.routes import Place
+from schemas.sparkplug_births import Birth
 
 FUTURE_SECONDS = 300
 LATE_SECONDS = 86_400
@@ -54,6 +55,10 @@ class Batch:
     digests: list[bytes] = field(default_factory=list)
     nonces: dict[int, bytes] = field(default_factory=dict)
     """Of timeless parts, drawn once, so that a batch that is written again is known."""
+    undecoded: list[int] = field(default_factory=list)
+    """Numbers of the messages without a part: what they say depends on the database (Sparkplug)."""
+    births: list[tuple[int, Birth]] = field(default_factory=list)
+    """Sparkplug births, each with the number of its part."""
     names: list[Name] = field(default_factory=list)
     units: list[str | None] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -69,6 +74,8 @@ class Batch:
         self.messages.append(message)
         self.places.append(place)
         self.first_part.append(len(self.parts))
+        if not parts:
+            self.undecoded.append(number)
         for part in parts:
             self._add_part(message, number, part)
         return self.readings - before
@@ -76,6 +83,7 @@ class Batch:
     def _add_part(self, message: Message, number: int, part: Part) -> None:
         if not part.absolute:
             self.nonces[len(self.parts)] = os.urandom(16)
+        self.births += [(len(self.parts), birth) for birth in part.births]
         self.parts.append(part)
         self.message_of.append(number)
         self.digests.append(_digest(message, part))
@@ -91,6 +99,13 @@ class Batch:
         """The parts of one message."""
         end = self.first_part[number + 1] if number + 1 < len(self.messages) else len(self.parts)
         return self.parts[self.first_part[number] : end]
+
+    def with_parts(self, decoded: Mapping[int, list[Part]]) -> "Batch":
+        """The batch with the parts of messages that had none; before it is written, so that nonces may change."""
+        whole = Batch()
+        for number, message in enumerate(self.messages):
+            whole.add(message, self.places[number], decoded.get(number) or self.parts_of(number))
+        return whole
 
     def halves(self) -> tuple["Batch", "Batch"]:
         """The batch as two, to find a message that the database refuses; identities and nonces stay."""

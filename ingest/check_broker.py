@@ -163,7 +163,7 @@ def _version(probe: Probe) -> str:
 
 def _limits(settings: Settings, topic: str, quiet_seconds: float) -> Iterator[Finding]:
     """How many messages the broker keeps for an absent subscriber, and how many it sends at once."""
-    filters = settings.topics or Routes.default().filters
+    filters = settings.topics or Routes.load(settings.routes).filters
     if taken := next((name for name in filters if matches(name, topic)), None):
         yield warn("broker's queue", f"not tried: the service's own filter {taken} takes {topic}",
                    "name narrower filters in GANZHI_TOPICS")  # fmt: skip

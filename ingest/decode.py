@@ -7,20 +7,36 @@ import structlog
 
 from devices.division import today
 from devices.registry import Registry
-from schemas import presence, telemetry
+from ingest.settings import Settings, SettingsError
+from schemas import presence, sparkplug_message, telemetry
 from schemas.message import Message
+from schemas.nbiot import ctwing, iotda, onenet
 from schemas.reading import Decoder, Part
 from schemas.rejection import Reason, Refusal
 from schemas.routes import Place, Route, Routes
 
 log = structlog.get_logger()
-DECODERS: Mapping[str, Decoder] = {"telemetry": telemetry.decode, "presence": presence.decode}
-"""By the name that the routes file uses."""
 NO_ROUTE = "none"
 """The route label of messages that no route takes."""
 NOWHERE = Place(None, None)
 TOPICS_MAX = 100_000
 """Topics remembered; a province has tens of thousands of gateways."""
+
+
+def decoders(settings: Settings | None = None) -> dict[str, Decoder]:
+    """The decoders, by the name that the routes file uses; without settings they hold no secrets."""
+    secrets = (settings.onenet_token, settings.onenet_aes_key) if settings else ()
+    return {
+        "telemetry": telemetry.decode,
+        "presence": presence.decode,
+        "sparkplug": sparkplug_message.decode,
+        "ctwing": ctwing.decoder({}),  # product id -> hook, for products that send transparent bytes
+        "iotda": iotda.decode,
+        "onenet": onenet.decoder(*(secret.get_secret_value() if secret else "" for secret in secrets)),
+    }
+
+
+DECODERS: Mapping[str, Decoder] = decoders()
 
 
 class Way(NamedTuple):
@@ -33,15 +49,26 @@ class Way(NamedTuple):
 
 
 class Decode:
-    """Messages to parts, by routes; `registry` says which gateways are known."""
+    """Messages to parts, by routes; `registry` says which gateways are known, `by_name` are the decoders."""
 
     def __init__(
-        self, routes: Routes, max_payload_bytes: int, registry: Registry, *, only_known_gateways: bool = False
+        self,
+        routes: Routes,
+        max_payload_bytes: int,
+        registry: Registry,
+        *,
+        only_known_gateways: bool = False,
+        by_name: Mapping[str, Decoder] = DECODERS,
     ) -> None:
+        for route in routes:
+            if not route.mapping and route.decoder not in by_name:
+                raise SettingsError(f"GANZHI_ROUTES: route {route.filter!r}: no decoder or mapping is called "
+                                    f"{route.decoder!r}; decoders: {', '.join(by_name)}")  # fmt: skip
         self._routes = routes
         self._max_payload_bytes = max_payload_bytes
         self._registry = registry
         self._only_known_gateways = only_known_gateways
+        self._decoders = by_name
         self._ways: dict[str, Way] = {}
         self._known_routes = ", ".join(routes.filters)
 
@@ -56,7 +83,7 @@ class Decode:
             return way, way.decoder(message)
         except Exception as error:  # a decoder's fault costs its message, which is kept, never the service
             log.exception("decoder_failed", route=way.route, topic=message.topic)
-            return way, [Part(refusals=[_failed(error)], absolute=False)]
+            return way, [Part(refusals=[failed(error)], absolute=False)]
 
     def _refuse(self, message: Message, place: Place) -> Refusal | None:
         if len(message.payload) > self._max_payload_bytes:
@@ -97,10 +124,12 @@ class Decode:
         if "gateway" in route.places and place.gateway is None:
             detail, hint = "the gateway's name is not usable", "1 to 64 of A-Z a-z 0-9 _ . -"
             return Way(route.name, place, None, Refusal(None, Reason.BAD_TOPIC, detail, hint))
+        decoder = route.mapping or self._decoders[route.decoder]
         division = today(place.division) if place.division is not None else None
-        return Way(route.name, place._replace(division=division), DECODERS[route.decoder], None)
+        return Way(route.name, place._replace(division=division), decoder, None)
 
 
-def _failed(error: Exception) -> Refusal:
+def failed(error: Exception) -> Refusal:
+    """The refusal of a message that a decoder failed at."""
     return Refusal(None, Reason.UNSUPPORTED, f"the decoder failed: {type(error).__name__}",
                    "a fault of this service: report it, and replay the rejection after the fix")  # fmt: skip

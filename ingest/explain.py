@@ -1,6 +1,6 @@
 """`ganzhi decode`: what the service would make of a message, without a database or a broker."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 
@@ -11,7 +11,7 @@ from devices.registry import Gateway, Metric, Registry
 from devices.store import Known, NewTerminal
 from ingest import copy
 from ingest.batch import FLAGS, Batch, Sealed, seal
-from ingest.decode import Decode
+from ingest.decode import Decode, decoders
 from ingest.resolve import Resolver
 from ingest.settings import OnUnknown, Settings
 from schemas.catalogue import METRICS
@@ -40,6 +40,10 @@ class Imagined:
     def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]:
         return self.find_terminals([terminal.code for terminal in new])
 
+    def put_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
+        del aliases
+        return {}
+
     def metrics(self) -> list[Metric]:
         return list(self._metrics.values())
 
@@ -62,7 +66,7 @@ class Imagined:
 def explain(message: Message, settings: Settings) -> tuple[list[Table], bool]:
     """Tables of the readings, events and refusals of a message; and whether anything was refused."""
     directory, registry, batch = Imagined(), Registry(), Batch()
-    decode = Decode(Routes.default(), settings.max_payload_bytes, registry)
+    decode = Decode(Routes.load(settings.routes), settings.max_payload_bytes, registry, by_name=decoders(settings))
     resolver = Resolver(registry, OnUnknown.REGISTER, OnUnknown.REGISTER)
     resolver.load(directory)
     way, parts = decode(message)

@@ -1,5 +1,6 @@
 """The worker's HTTP side: `/metrics`, `/healthz` (the process), `/readyz` (broker and database)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,9 +11,25 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
 """What is not ready and why, by part; empty when all is."""
+HEAD_SECONDS = 10
+"""For the first request's head; uvicorn itself waits for ever."""
+
+
+class Protocol(H11Protocol):
+    """Closes a connection that brings no whole request head in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give it some time from here on."""
+        super().connection_made(transport)
+        self.loop.call_later(HEAD_SECONDS, self._close_silent)
+
+    def _close_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -44,7 +61,8 @@ def application(registry: CollectorRegistry, refresh: Callable[[], None], ready:
     )
 
 
-def server(app: Starlette) -> Server:
+def server(app: Starlette, connections: int = 64) -> Server:
     """A server for the application. It keeps no idle connection long, so that slow clients hold nothing."""
-    return Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off",
-                                 timeout_keep_alive=15, limit_concurrency=64, timeout_graceful_shutdown=2))  # fmt: skip
+    return Server(uvicorn.Config(app, http=Protocol, log_config=None, access_log=False, lifespan="off",
+                                 timeout_keep_alive=15, limit_concurrency=connections,
+                                 timeout_graceful_shutdown=2))  # fmt: skip

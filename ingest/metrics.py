@@ -130,6 +130,8 @@ class Metrics:
             self.readings_committed.labels(domain)
         for flag in FLAGS:
             self.flagged.labels(flag)
+        for source in ("sparkplug", "gateway"):
+            self.sequence_gaps.labels(source)
 
     def receive(self, messages: dict[str, int], readings: int) -> None:
         """Messages by route, and their readings, enter the books."""

@@ -4,6 +4,7 @@ A replay takes the refused readings of a message and nothing else, past the ledg
 mark that it did, are one transaction, so that it happens once. It is no sign of life of its terminals.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Any
@@ -14,7 +15,8 @@ from psycopg.types.json import Jsonb
 from devices.registry import Registry
 from devices.store import Directory
 from ingest.batch import Batch, Sealed, is_reading, seal
-from ingest.decode import Decode
+from ingest.births import Births
+from ingest.decode import Decode, decoders
 from ingest.migrate import storage_of
 from ingest.resolve import Resolver
 from ingest.settings import OnUnknownGateway, Settings
@@ -56,8 +58,10 @@ class Quarantine:
         self._registry = Registry()
         self._resolver = Resolver(self._registry, settings.unknown_terminals, settings.unknown_metrics)
         self._resolver.load(Directory(conn))
-        self._decode = Decode(Routes.default(), settings.max_payload_bytes, self._registry,
-                              only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT)  # fmt: skip
+        births = Births(time.time, alone=False)
+        self._decode = Decode(Routes.load(settings.routes), settings.max_payload_bytes, self._registry,
+                              only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT,
+                              by_name=decoders(settings) | {"sparkplug": births.reader(conn)})  # fmt: skip
         self._store = Store(conn, storage_of(conn), f"{settings.client_id}-replay", lambda _: False)
         self._max_age_seconds = settings.max_age_seconds
 

@@ -1,13 +1,14 @@
 """From the names in a batch to terminals and metrics: one look-up a reading, one query for all that is new."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import structlog
 
 from devices.code import canonical, gb28181
 from devices.division import PROVINCE, cell_division, city, today
-from devices.index import MISSING
+from devices.index import MISSING, HashIndex, hashes
 from devices.registry import Gateway, Metric, Registry, Terminal
 from devices.store import Known, NewTerminal
 from ingest.batch import Batch, Targets
@@ -21,9 +22,13 @@ from schemas.routes import Place
 from schemas.units import canonical as canonical_unit
 from schemas.units import conversion
 
+log = structlog.get_logger()
 UNIT_CHARACTERS = 32
 METRICS_REGISTERED_MAX = 10_000
 """Metrics that senders may bring beside the catalogue's (contract, section 2)."""
+
+ALIASES_MAX = 2_000_000
+"""Aliases that a worker remembers to have dealt with, 24 bytes each; beyond that it begins anew."""
 
 Wanted = tuple[Name, str | None]
 
@@ -43,6 +48,7 @@ class Directory(Protocol):
 
     def find_terminals(self, codes: Collection[str]) -> dict[str, Known]: ...
     def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]: ...
+    def put_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]: ...
     def metrics(self) -> list[Metric]: ...
     def register_metrics(self, new: dict[str, str]) -> None: ...
     def cells(self) -> dict[tuple[int, str], int]: ...
@@ -56,9 +62,11 @@ class Resolver:
         self.registry = registry
         self._on_terminal = on_terminal
         self._on_metric = on_metric
+        self._forget_aliases()
 
     def load(self, directory: Directory) -> None:
         """Metrics, cells and gateways, as after a start or a change."""
+        self._refused_aliases.clear()
         self.registry.cells = directory.cells()
         self.registry.domain_of_cell = {id_: domain for (_, domain), id_ in self.registry.cells.items()}
         self.registry.city_of_cell = {id_: city(place) for (place, _), id_ in self.registry.cells.items()}
@@ -68,6 +76,34 @@ class Resolver:
 
     def __call__(self, directory: Directory, batch: Batch) -> Targets:
         """Registry rows and refusals for every reading and event of a batch; registers what is new."""
+        targets = self._targets(directory, batch)
+        if aliases := {alias: code for part in batch.parts for alias, code in part.aliases.items()}:
+            self._put_aliases(directory, aliases)
+        return targets
+
+    def _put_aliases(self, directory: Directory, aliases: dict[str, str]) -> None:
+        """Register those that this worker has not dealt with yet."""
+        rows = self._aliases.find(hashes(aliases.items(), len(aliases))).tolist()
+        new = {alias: code for (alias, code), row in zip(aliases.items(), rows, strict=True)
+               if row == MISSING and alias not in self._refused_aliases and _is_alias(alias)}  # fmt: skip
+        if not new:
+            return
+        refused = directory.put_aliases(new)
+        for alias, reason in refused.items():
+            log.warning("alias_refused", alias=alias, terminal=new[alias], reason=reason,
+                        advice="compare both with ganzhi terminals show")  # fmt: skip
+        if self._alias_count + len(self._refused_aliases) > ALIASES_MAX:
+            self._forget_aliases()
+        self._refused_aliases.update(refused)
+        for pair in new.items() - ((alias, new[alias]) for alias in refused):
+            self._aliases.add(hash(pair), 0)
+            self._alias_count += 1
+
+    def _forget_aliases(self) -> None:
+        self._aliases, self._alias_count = HashIndex(), 0
+        self._refused_aliases: set[str] = set()
+
+    def _targets(self, directory: Directory, batch: Batch) -> Targets:
         rows = self.registry.find(batch.names, batch.units)
         missing = np.flatnonzero(rows == MISSING).tolist()
         events = {e.name: self.registry.event(e.name) for p in batch.parts for e in p.events}
@@ -197,6 +233,15 @@ def _events(batch: Batch) -> Iterator[tuple[Any, Place]]:
     for number, part in enumerate(batch.parts):
         for event in part.events:
             yield event, batch.places[batch.message_of[number]]
+
+
+def _is_alias(alias: str) -> bool:
+    """Whether it has a scheme, and nothing that no code may have."""
+    try:
+        split((alias, "value"), None)
+    except InvalidName:
+        return False
+    return canonical(alias).scheme != "other"
 
 
 def _unknown_terminal(code: str) -> Refusal:

@@ -13,8 +13,8 @@ import psycopg
 import structlog
 from starlette.applications import Starlette
 
-from ingest import certificate, http
-from ingest.decode import NO_ROUTE, Decode
+from ingest import births, certificate, http, push
+from ingest.decode import NO_ROUTE, Decode, decoders
 from ingest.metrics import Metrics
 from ingest.mqtt.codec import CodecTransport
 from ingest.mqtt.paho import PahoTransport
@@ -23,6 +23,7 @@ from ingest.pipeline import Pipeline
 from ingest.publish import end_session
 from ingest.quota import PerMinute
 from ingest.settings import OnUnknownGateway, Settings, SettingsError
+from ingest.sources import Pushes, Sources
 from ingest.write import Writer
 from schemas.routes import Routes
 
@@ -44,50 +45,61 @@ class Worker(NamedTuple):
     transport: Transport
     pipeline: Pipeline
     metrics: Metrics
+    pushes: Pushes | None
 
 
 def assemble(settings: Settings, client_id: str, *, leaving: bool = False) -> Worker:
     """A worker of this name; `leaving`: for one that will not come back, see `drain`."""
-    routes = Routes.default()
+    routes = Routes.load(settings.routes)
     kind = CodecTransport if settings.mqtt_version == "5" else PahoTransport
     transport = kind(settings, settings.topics or routes.filters, client_id, leaving=leaving)
     metrics = Metrics((*routes.names, NO_ROUTE))
     quota = PerMinute(settings.rejections_per_minute, time.monotonic)
     writer = Writer(settings, client_id, lambda _: not quota.take(), time.time)
     decode = Decode(routes, settings.max_payload_bytes, writer.registry,
-                    only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT)  # fmt: skip
-    return Worker(transport, Pipeline(settings, transport, decode, writer, metrics), metrics)
+                    only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT,
+                    by_name=decoders(settings) | {"sparkplug": births.later})  # fmt: skip
+    pushes = Pushes() if settings.push_port and not leaving else None
+    source = Sources(transport, pushes) if pushes else transport
+    pipeline = Pipeline(settings, source, decode, writer, metrics, command=transport.publish)
+    return Worker(transport, pipeline, metrics, pushes)
 
 
 async def run(settings: Settings, number: int) -> None:
-    """A worker until SIGTERM or SIGINT. Its client id and HTTP port carry its number. Raises `SettingsError`."""
+    """A worker until SIGTERM or SIGINT. Its client id and its ports carry its number. Raises `SettingsError`."""
     client_id = f"{settings.client_id}-{number}"
     worker = assemble(settings, client_id)
     port = settings.http_port + number if settings.http_port else 0
-    server = http.server(_application(settings, worker))
-    listening = listen(settings.http_host, port)
+    servers = [http.server(_application(settings, worker))]
+    listening = [listen(settings.http_host, port)]
+    if settings.push_port and worker.pushes:
+        door = push.Door(settings, worker.pushes, lambda: worker.pipeline.database_up, time.time)
+        servers.append(http.server(door.application(), push.CONNECTIONS))
+        listening.append(listen(settings.http_host, settings.push_port + number, "GANZHI_PUSH_PORT"))
     stop = asyncio.create_task(stop_signal(), name="stop")
-    serving = asyncio.create_task(server.serve([listening]), name="http")
+    serving = [asyncio.create_task(server.serve([one]), name="http")
+               for server, one in zip(servers, listening, strict=True)]  # fmt: skip
     log.info("worker_started", client_id=client_id, http_port=port)
     sys.setswitchinterval(SWITCH_SECONDS)
     collecting = asyncio.create_task(_collect_garbage(), name="garbage")
     try:
-        await first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, serving)
-        drained = stop.done() or await _receive_until(worker, stop, serving)
+        await first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, *serving)
+        drained = stop.done() or await _receive_until(worker, stop, *serving)
     finally:
         collecting.cancel()
         worker.pipeline.give_up()
-        server.should_exit = True
-        await serving
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
     log.info("worker_stopped", client_id=client_id, drained=drained)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, setting: str = "GANZHI_HTTP_PORT") -> socket.socket:
     """A listening socket. Raises `SettingsError` when the port is taken."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise SettingsError(f"can't listen on {host}:{port} ({error.strerror}): choose another GANZHI_HTTP_PORT "
+        raise SettingsError(f"can't listen on {host}:{port} ({error.strerror}): choose another {setting} "
                             "or GANZHI_HTTP_HOST") from None  # fmt: skip
 
 
@@ -162,6 +174,8 @@ async def _receive_until(worker: Worker, *ends: asyncio.Task[None]) -> bool:
         running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
         await first(running, *ends)
         worker.transport.stop_receiving()
+        if worker.pushes:
+            worker.pushes.stop_receiving()
         return await _drain(running)
 
 

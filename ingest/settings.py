@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from schemas.routes import Routes
 from schemas.topic import filters_overlap
 
 PREFIX = "GANZHI_"
@@ -63,9 +64,30 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+_PUSH_TOKEN = re.compile(r"(ctwing|onenet|iotda)=[A-Za-z0-9_.~-]{8,128}")
+
+
+def _push_token(value: SecretStr | None) -> SecretStr | None:
+    if value and not all(_PUSH_TOKEN.fullmatch(part) for part in value.get_secret_value().split(",")):
+        raise ValueError("must look like ctwing=TOKEN,onenet=TOKEN,iotda=TOKEN, each token 8 to 128 of "
+                         "A-Z a-z 0-9 _ . ~ -")  # fmt: skip
+    return value
+
+
+def _onenet_aes_key(value: SecretStr | None) -> SecretStr | None:
+    if value and not re.fullmatch(r"[A-Za-z0-9+/]{43}", value.get_secret_value()):
+        raise ValueError("must be the 43 characters of base64 that OneNET shows beside the push address")
+    return value
+
+
 def _client_id(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,48}", value):
         raise ValueError("must be 1 to 48 of A-Z a-z 0-9 _ . - (the broker keeps the session under it)")
+    return value
+
+
+def _routes(value: Path | None) -> Path | None:
+    Routes.load(value)
     return value
 
 
@@ -131,6 +153,14 @@ class Settings(BaseSettings):
         NoDecode,
         Field(description="Topic filters that do not overlap, comma-separated. Empty: those of all routes."),
     ] = ()
+    routes: Annotated[
+        Path | None,
+        AfterValidator(_routes),
+        Field(
+            description="TOML file of routes of one's own, with mappings of vendors' JSON, beside those of the "
+            "service: see docs/routes.md."
+        ),
+    ] = None
     database_url: Annotated[
         SecretStr,
         AfterValidator(_database_url),
@@ -154,7 +184,33 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=65_535,
-            description="Port of `POST /push/{platform}/{gateway}`; off without it. Read by nothing yet.",
+            description="Port of `POST /push/{platform}/{gateway}` on `GANZHI_HTTP_HOST`: worker n listens on this "
+            "+ n; off without it. Needs `GANZHI_PUSH_TOKEN`.",
+        ),
+    ] = None
+    push_token: Annotated[
+        SecretStr | None,
+        AfterValidator(_push_token),
+        Field(
+            description="Tokens of the platforms that push: `ctwing=TOKEN,onenet=TOKEN,iotda=TOKEN`, each 8 to 128 of "
+            "A-Z a-z 0-9 _ . ~ -; a platform without one is turned away. Secret: `_FILE` keeps it out of the "
+            "environment."
+        ),
+    ] = None
+    onenet_token: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=1,
+            description="Token of OneNET's push configuration: with it signatures are checked, and pushes without "
+            "one refused. Secret: `_FILE` keeps it out of the environment.",
+        ),
+    ] = None
+    onenet_aes_key: Annotated[
+        SecretStr | None,
+        AfterValidator(_onenet_aes_key),
+        Field(
+            description="Key of OneNET's push configuration, 43 characters, for pushes that come encrypted. Secret: "
+            "`_FILE` keeps it out of the environment."
         ),
     ] = None
     batch_readings: Annotated[
@@ -286,6 +342,10 @@ class Settings(BaseSettings):
                              "share topics that begin with $; let a bridge republish them")  # fmt: skip
         if (self.mqtt_cert is None) != (self.mqtt_key is None):
             raise ValueError("GANZHI_MQTT_CERT and GANZHI_MQTT_KEY go together: set both or neither")
+        if self.push_port and not self.push_token:
+            raise ValueError(
+                "GANZHI_PUSH_PORT opens a door that anybody could push through: set GANZHI_PUSH_TOKEN"
+            )
         self._check_retention()
         return self
 
@@ -316,6 +376,11 @@ class Settings(BaseSettings):
             unquote(url.username) if url.username else None,
             unquote(url.password) if url.password else None,
         )
+
+    def push_tokens(self) -> dict[str, str]:
+        """The tokens of the platforms that push, by platform."""
+        text = self.push_token.get_secret_value() if self.push_token else ""
+        return dict(part.split("=", 1) for part in text.split(",") if part)
 
     @property
     def mqtt_tls(self) -> bool:

@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
-from ingest import copy
+from ingest import births, copy
 from ingest.batch import FLAGS, Batch, Sealed, SealedEvent, is_reading, reading_count
 from ingest.heard import Publishers, presence, quality
 from schemas.payload import shown
@@ -56,6 +56,8 @@ class Outcome:
     messages_committed: int = 0
     messages_duplicate: int = 0
     messages_rejected: Counter[str] = field(default_factory=Counter)
+    refused: dict[int, Refusal] = field(default_factory=dict)
+    """By number of the message: the first refusal of each of which nothing could be stored."""
     readings_committed: Counter[str] = field(default_factory=Counter)
     """By domain."""
     readings_duplicate: int = 0
@@ -117,6 +119,7 @@ class Store:
             self._copy_readings(fresh.rows)
             self._copy_events(fresh.events)
             unstored = self._copy_rejections(batch, fresh)
+            births.keep(self.conn, (birth for part, birth in batch.births if not known[part]))
             gateways = self._publishers.news(batch, fresh, known, now)
             self._note_heard(batch, fresh, gateways, now, registry)
         self._publishers.told(gateways, now)
@@ -240,6 +243,7 @@ def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: R
     outcome.messages_duplicate = int((~new).sum())
     by_message = _by_message(batch, fresh)
     for number in by_message.keys() - set(np.flatnonzero(landed).tolist()):
+        outcome.refused[number] = by_message[number][0]
         outcome.messages_rejected[by_message[number][0].reason] += 1
     outcome.messages_committed = (
         len(batch.messages) - outcome.messages_duplicate - outcome.messages_rejected.total()

@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from ingest.batch import Batch
+from ingest.births import Decoded
 from ingest.store import Outcome
 from ingest.write import RefusedError, UnavailableError, Writer
 from schemas.reading import Part
@@ -74,13 +76,14 @@ class Once:
 class WriterThread:
     """Batches in by `put`, None to end.
 
-    Called for each batch: `sealed` when only the database is still to be waited for, `landed` when it is
-    committed; and `settled` for each piece of it that is, first.
+    Called for each batch: `decoded` once all of it is, `sealed` when only the database is still to be waited
+    for, `landed` when it is committed; and `settled` for each piece of it that is, first.
     """
 
     def __init__(
         self,
         writer: Writer,
+        decoded: Callable[[Decoded], object],
         sealed: Callable[[], object],
         settled: Callable[[Batch, Outcome, float], object],
         landed: Callable[[], object],
@@ -89,6 +92,7 @@ class WriterThread:
         self.writing_since: float | None = None
         """Since when, on the monotonic clock, a batch is being written."""
         self._writer = writer
+        self._decoded = decoded
         self._sealed = sealed
         self._settled = settled
         self._landed = landed
@@ -112,7 +116,9 @@ class WriterThread:
         try:
             while batch := self._next():
                 self.writing_since = time.monotonic()
-                self._land(batch, Once(self._sealed))
+                decoded = self._when_available(partial(self._writer.decode, batch))
+                self._decoded(decoded)
+                self._land(decoded.batch, Once(self._sealed))
                 self.writing_since = None
                 self._landed()
         finally:

@@ -1,7 +1,7 @@
 """The writer: connects, resolves, seals and stores batches, one after the other, in a thread of its own."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
@@ -11,6 +11,7 @@ from devices.registry import Registry
 from devices.store import Directory
 from ingest import store
 from ingest.batch import Batch, seal
+from ingest.births import Births, Decoded
 from ingest.failure import Failure, classify
 from ingest.migrate import NewerSchemaError, SchemaError, storage_of
 from ingest.resolve import Resolver
@@ -19,6 +20,7 @@ from ingest.store import Outcome, Store
 from schemas.rejection import Reason
 
 log = structlog.get_logger()
+T = TypeVar("T")
 LOOK_SECONDS = 5
 """How often the registry's version is read: changes are to be seen within 10 s."""
 
@@ -48,6 +50,7 @@ class Writer:
         self._unstored = unstored
         self._clock = clock
         self._max_age_seconds = settings.max_age_seconds
+        self._births = Births(clock, alone=not settings.share_group)
         self._store: Store | None = None
         self._looked_at = 0.0
         self._version: tuple[Any, ...] = ()
@@ -74,6 +77,12 @@ class Writer:
             log.exception("write_failed")
             raise RefusedError(f"a fault of this service: {type(error).__name__}") from error
 
+    def decode(self, batch: Batch) -> Decoded:
+        """Decode what needs the database for it: Sparkplug. Raises `UnavailableError`."""
+        if not batch.undecoded:
+            return Decoded(batch)
+        return self._guarded(lambda: self._births.decode(self._connected().conn, batch))
+
     def connect(self) -> None:
         """Connect and load what the path needs. Raises `UnavailableError`, also before migrations are done.
 
@@ -90,9 +99,9 @@ class Writer:
         """See that the database is there, and read what may have changed. Raises `UnavailableError`."""
         self._guarded(lambda: self._refresh(self._connected().conn))
 
-    def _guarded(self, action: Callable[[], object]) -> None:
+    def _guarded(self, action: Callable[[], T]) -> T:
         try:
-            action()
+            return action()
         except psycopg.Error as error:
             raise UnavailableError(str(self._failure(error))) from error
         except SchemaError as error:
@@ -119,6 +128,7 @@ class Writer:
         if storage == "timescale":
             conn.execute("SET timescaledb.enable_direct_compress_copy = on")
         self._load(conn)
+        self._births.forget()
         log.info("database_connected", storage=storage, server=conn.info.server_version)
         return Store(conn, storage, self._client_id, self._unstored)
 

@@ -1,6 +1,9 @@
 """A message: one MQTT PUBLISH or one HTTP push, as it arrived."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from schemas.rejection import Refusal
 
 
 @dataclass(slots=True)
@@ -22,3 +25,13 @@ class Message:
     """The DUP flag: the broker sends it again under the packet id it first came with."""
     retain: bool = False
     connection: int = 0
+    sequence: int | None = None
+    """The gateway's number of this message (MQTT 5 user property `seq`), where it has one."""
+    refusal: Refusal | None = None
+    """Once it is committed: the first reason why none of it could be stored."""
+
+
+def sequence_of(properties: Iterable[tuple[str, str]]) -> int | None:
+    """The whole number in user property `seq`, up to 18 digits; anything else there is no number."""
+    said = next((value for name, value in properties if name == "seq"), "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= 18 else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.message import Message
 from schemas.rejection import Refusal
+from schemas.sparkplug_births import Birth
 
 Name = str | tuple[str, str]
 
@@ -36,7 +37,9 @@ class Part:
     said; `times` holds Unix seconds, or seconds relative to the arrival below `RELATIVE_BELOW`.
     `indexes` are the readings' places in the message, for refusals. `identity` tells the part
     from others in any envelope; None means topic and payload. `absolute`: some reading or event
-    has a time of its own, so that the same bytes again are the same data.
+    has a time of its own, so that the same bytes again are the same data. `aliases` maps codes that
+    a platform has for its terminals to their canonical ones ("ctwing:ID" -> "imei:N"), where it says both.
+    `births` are Sparkplug births and deaths, kept in the transaction that stores the part.
     """
 
     names: list[Name] = field(default_factory=list)
@@ -48,6 +51,8 @@ class Part:
     refusals: list[Refusal] = field(default_factory=list)
     identity: bytes | None = None
     absolute: bool = True
+    aliases: dict[str, str] = field(default_factory=dict)
+    births: list[Birth] = field(default_factory=list)
 
 
 Decoder = Callable[[Message], list[Part]]

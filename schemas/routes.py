@@ -2,17 +2,20 @@
 
 A filter in the routes file names the levels that say where a message is from:
 `ganzhi/v1/{division}/{gateway}/telemetry`. The MQTT filter and the places follow from it.
+A route's decoder is one of the service's, or a mapping of the same file (`schemas.mapping`).
 """
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgspec
 
+from schemas.mapping import MappingError, Rule, compile_mapping
+from schemas.reading import Decoder
 from schemas.topic import GATEWAY, filters_overlap, matches
 
 _NAME = r"[a-z][a-z0-9_]*"
@@ -33,12 +36,16 @@ class Place(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One route: its MQTT filter, its label value, its decoder's name, and its named levels, from 0."""
+    """One route: its MQTT filter, its label value, its decoder's name, and its named levels, from 0.
+
+    `mapping` is the decoder, where the routes file itself says what it does.
+    """
 
     filter: str
     name: str
     decoder: str
     places: Mapping[str, int]
+    mapping: Decoder | None = None
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,6 +56,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     route: list[_Row]
+    mapping: dict[str, list[Rule]] = {}
 
 
 class Routes:
@@ -76,12 +84,20 @@ class Routes:
         return cls._parse(files("schemas").joinpath("data/routes.toml").read_text(encoding="utf-8"))
 
     @classmethod
+    def load(cls, more: Path | None) -> Self:
+        """The service's routes and, if there is a file of one's own, those in it. Raises `RoutesError`."""
+        own = cls.default()
+        return cls([*own, *cls.from_file(more)]) if more else own
+
+    @classmethod
     def _parse(cls, text: str) -> Self:
         try:
-            rows = msgspec.convert(tomllib.loads(text), _File).route
+            file = msgspec.convert(tomllib.loads(text), _File)
         except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise RoutesError(str(error)) from error
-        return cls([_route(row) for row in rows])
+        if idle := file.mapping.keys() - {row.decoder for row in file.route}:
+            raise RoutesError(f"mapping {min(idle)!r} is no route's decoder")
+        return cls([_mapped(_route(row), file.mapping.get(row.decoder)) for row in file.route])
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -92,6 +108,9 @@ class Routes:
     def names(self) -> tuple[str, ...]:
         """The routes' label values."""
         return tuple(route.name for route in self._routes)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
 
     def match(self, topic: str) -> Route | None:
         """The route that takes a topic."""
@@ -130,3 +149,13 @@ def _route(row: _Row) -> Route:
     mqtt = "/".join("+" if part.startswith("{") else part for part in parts)
     places = {name: level for level, name in enumerate(names) if name}
     return Route(mqtt, row.name, row.decoder, places)
+
+
+def _mapped(route: Route, rules: Sequence[Rule] | None) -> Route:
+    """The route with its mapping, if it has one. Raises `RoutesError`."""
+    if rules is None:
+        return route
+    try:
+        return route._replace(mapping=compile_mapping(rules, route.name, route.places))
+    except MappingError as error:
+        raise RoutesError(f"mapping {route.decoder!r}: {error}") from error

@@ -21,8 +21,8 @@ LIMITS = (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"
 OBSERVED = (
     "At `/metrics` on `GANZHI_OBSERVER_HTTP_PORT`, as of its last look; beside them "
     "`ganzhi_goal_due_timestamp_seconds`, `ganzhi_broker_connected`, and `ganzhi_division_info` with the names of all "
-    "divisions (`code`, `name_zh`, `name_en`). `city` and `county` are division codes, `370000` where only the province is known. What is not known "
-    "has no series: a ratio without a denominator, a city without a target."
+    "divisions (`code`, `name_zh`, `name_en`). `city` and `county` are division codes, `370000` where only the "
+    "province is known. What is not known has no series: a ratio without a denominator, a city without a target."
 )
 TABLES = """
 SELECT c.relname, CASE WHEN c.relkind = 'v' THEN 'view' ELSE 'table' END, obj_description(c.oid, 'pg_class'),

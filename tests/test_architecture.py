@@ -39,7 +39,7 @@ PURE_FILES = {
             "gateways",
         )
     ),
-    *(f"ingest/{name}.py" for name in ("failure", "batch", "scenario", "heard")),
+    *(f"ingest/{name}.py" for name in ("failure", "batch", "scenario", "heard", "sequence")),
 }
 IMPURE = {
     "asyncio", "psycopg", "mqtt5", "paho", "aiomqtt", "prometheus_client", "logging", "structlog", "socket",

@@ -14,7 +14,7 @@ import numpy as np
 
 from ingest.mqtt.inbox import Inbox
 from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber, tls_context
-from schemas.message import Message
+from schemas.message import Message, sequence_of
 
 PINGREQ = mqtt5.PingReqPacket().write()
 PUBACK = 0x4002
@@ -85,6 +85,10 @@ class CodecTransport(Subscriber):
             pubacks = np.full((len(packet_ids), 2), PUBACK, ">u2")
             pubacks[:, 1] = packet_ids
             self._link.send(pubacks.tobytes())
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        if self._link and self._link.connack.done():
+            self._link.send(mqtt5.PublishPacket(topic, payload).write())
 
     async def _ping(self) -> None:
         if self._link:
@@ -175,18 +179,19 @@ class _Link(asyncio.Protocol):
                 break
             at += size
             if type(packet) is publish:
-                messages.append(
-                    Message(
-                        packet.topic,
-                        packet.payload,
-                        now,
-                        packet.content_type,
-                        packet.packet_id,
-                        packet.duplicate,
-                        packet.retain,
-                        connection,
-                    )
+                message = Message(
+                    packet.topic,
+                    packet.payload,
+                    now,
+                    packet.content_type,
+                    packet.packet_id,
+                    packet.duplicate,
+                    packet.retain,
+                    connection,
                 )
+                if properties := packet.user_properties:
+                    message.sequence = sequence_of(properties)
+                messages.append(message)
             else:
                 self._control(packet)
         if messages:

@@ -89,6 +89,10 @@ class PahoTransport(Subscriber):
                 await self._ping()
         await client.__aexit__(None, None, None)
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        if self._client and self._client._connected.done():
+            self._client._client.publish(topic, payload)
+
     async def _ping(self) -> None:
         if (client := self._client) is None:
             return

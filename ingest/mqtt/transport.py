@@ -63,6 +63,9 @@ class Transport(Protocol):
         Messages of an earlier connection are not acknowledged, the broker sends them again.
         """
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send at QoS 0, not retained; nothing while the broker is away. For Sparkplug commands, nothing else."""
+
     async def round_trip(self, seconds: float) -> bool:
         """Whether the broker answers a ping within so many seconds."""
 
@@ -194,6 +197,10 @@ class Subscriber(ABC):
     @abstractmethod
     def _send_acknowledgements(self, packet_ids: list[int]) -> None:
         """Send a PUBACK for each, in order, on the current connection if there is one."""
+
+    @abstractmethod
+    def publish(self, topic: str, payload: bytes) -> None:
+        """See `Transport`."""
 
     @abstractmethod
     async def _ping(self) -> None:

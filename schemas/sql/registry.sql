@@ -24,6 +24,13 @@ SELECT (SELECT coalesce(max(id), 0) FROM terminal) + row_number() OVER (ORDER BY
 FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[]) AS new (code, scheme, division, gateway)
 WHERE NOT EXISTS (SELECT FROM terminal WHERE terminal.code = new.code)
 
+-- name: put_aliases
+-- Answers those that can't be, and why.
+SELECT new.alias, put.reason
+FROM unnest(%s::text[], %s::text[]) AS new (alias, code),
+     put_alias(new.code, split_part(new.alias, ':', 1), substr(new.alias, strpos(new.alias, ':') + 1), NULL, NULL) AS put
+WHERE put.outcome = 'refused'
+
 -- name: metrics
 SELECT id, name, unit, hard_low, hard_high, soft_low, soft_high FROM metric ORDER BY id
 

@@ -96,13 +96,15 @@ BEGIN
     FOR lent IN
         SELECT role, what, name FROM (VALUES
             ('ganzhi_writer', 'INSERT', '{reading,event}'),
-            ('ganzhi_writer', 'SELECT, INSERT', '{ledger,terminal,metric}'),
-            ('ganzhi_writer', 'SELECT, INSERT, UPDATE', '{ledger_timeless,ledger_client}'),
+            ('ganzhi_writer', 'SELECT, INSERT', '{ledger,terminal,metric,alias}'),
+            -- What it discovered under another name is one terminal once a platform says so.
+            ('ganzhi_writer', 'UPDATE (state, retired_on)', '{terminal}'),
+            ('ganzhi_writer', 'SELECT, INSERT, UPDATE', '{ledger_timeless,ledger_client,sparkplug_birth}'),
             -- A replay marks what it stored, and changes nothing about what came.
             ('ganzhi_writer', 'SELECT, INSERT, UPDATE (reason, rejected, detail, resolved_at)', '{rejection}'),
             ('ganzhi_writer', 'SELECT (id, heard_at), INSERT', '{heard}'),
             ('ganzhi_writer', 'INSERT', '{audit}'),
-            ('ganzhi_writer', 'SELECT', '{alias,cell,division,gateway,registry_version,schema_version}'),
+            ('ganzhi_writer', 'SELECT', '{cell,division,gateway,registry_version,schema_version}'),
             ('ganzhi_observer', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_observer', 'SELECT', '{ledger,ledger_timeless,ledger_client,registry_version,schema_version}'),
             ('ganzhi_observer', 'SELECT', '{alias,cell,division,metric,plan,declared,maintenance,maintenance_span}'),
@@ -132,7 +134,8 @@ BEGIN
     END LOOP;
     FOR lent IN
         SELECT role, to_regprocedure('public.' || name) AS routine FROM (VALUES
-            ('ganzhi_writer', 'ensure_days(regclass, date[])')
+            ('ganzhi_writer', 'ensure_days(regclass, date[])'),
+            ('ganzhi_writer', 'put_alias(text, text, text, timestamptz, timestamptz)')
         ) AS grants (role, name)
         WHERE to_regprocedure('public.' || name) IS NOT NULL
     LOOP

@@ -28,6 +28,7 @@ from ingest import copy, migrate, store
 from tests.bench.publish import packs, publish, readings
 from tests.brokers import Mosquitto, free_port, mosquitto_config
 from tests.postgres import Postgres, program_folders, timescale_programs
+from tests.worker import environment
 
 TERMINALS = 100_000
 BATCH = 20_000
@@ -42,7 +43,7 @@ class Worker:
         self._metrics = f"http://127.0.0.1:{port}/metrics"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ingest.cli", "ingest"],
-            env=os.environ | environment,
+            env=environment,
             stderr=subprocess.DEVNULL,
         )
         self.wait(lambda m: m.get("ganzhi_broker_connected") == 1)
@@ -98,9 +99,8 @@ def ceiling(url: str, count: int) -> float:
 def case(port: int, url: str, version: str, size: int, messages: int) -> tuple[float, float]:
     """Messages a second committed, and microseconds of the worker's CPU a message."""
     http = free_port()
-    environment = {"GANZHI_MQTT_URL": f"mqtt://127.0.0.1:{port}", "GANZHI_DATABASE_URL": url,
-                   "GANZHI_MQTT_VERSION": version, "GANZHI_HTTP_PORT": str(http)}  # fmt: skip
-    worker = Worker(environment, http)
+    worker = Worker(environment(mqtt_url=f"mqtt://127.0.0.1:{port}", database_url=url, mqtt_version=version,
+                                http_port=http), http)  # fmt: skip
     publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
     worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= TERMINALS)
     worker.signal(signal.SIGSTOP)

@@ -27,7 +27,7 @@ class Desk:
         self.decode = Decode(Routes.default(), 10_000_000, self.writer.registry)
         self.outcomes = []
         self.thread = WriterThread(
-            self.writer, lambda: None, lambda *done: self.outcomes.append(done), lambda: None
+            self.writer, lambda _: None, lambda: None, lambda *done: self.outcomes.append(done), lambda: None
         )
 
     def batch(self, *packs):

@@ -1,0 +1,166 @@
+"""Sparkplug messages decoded where the births are known: in the writer's thread, beside its connection.
+
+A birth may come to one worker and its data to another, and a worker that starts has seen no birth at all. So
+births live in the database, put there by the transaction that stores their message, and each batch with Sparkplug
+in it first reads what others put there since. What no birth declares even then is refused as `unknown_alias`,
+and the edge node is asked for its births, once a minute at most by each worker; so it is when a number is missing
+in its sequence, for the message that is missing may have been a birth.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
+
+import structlog
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from ingest.batch import Batch
+from ingest.decode import failed
+from ingest.sequence import Numbering
+from schemas.message import Message
+from schemas.payload import Unreadable
+from schemas.reading import Decoder, Part
+from schemas.sparkplug import rebirth
+from schemas.sparkplug_births import Birth, Declared, Node
+from schemas.sparkplug_message import PREFIX, Spoken, Topic, read, topic_of
+from schemas.sql import queries
+
+SQL = queries("births.sql")
+log = structlog.get_logger()
+ASK_SECONDS = 60
+"""A node that is born anew sends all it has; asked more often, it does nothing else."""
+NODES_MAX = 5_000
+"""Nodes remembered, of some hundred metrics each; what is forgotten is read again."""
+SEQUENCE = 256
+
+
+class Decoded(NamedTuple):
+    """A batch with Sparkplug decoded: how many readings that adds, sequence numbers missing, commands to send."""
+
+    batch: Batch
+    readings: int = 0
+    missing: int = 0
+    commands: tuple[tuple[str, bytes], ...] = ()
+    """Topic and payload of each."""
+
+
+def later(_message: Message) -> list[Part]:
+    """The loop's decoder of Sparkplug: no part yet."""
+    return []
+
+
+def keep(conn: Connection[Any], births: Iterable[Birth]) -> None:
+    """Put births and deaths in the database, in the caller's transaction; sorted, or two workers deadlock."""
+    ordered = sorted(births, key=lambda birth: (birth.edge, birth.device))
+    if ordered:
+        rows = [
+            {name: getattr(birth, name) for name in ("edge", "device", "born_ms", "bd_seq", "alive")}
+            | {"metrics": Jsonb(birth.metrics)}
+            for birth in ordered
+        ]
+        conn.cursor().executemany(SQL["put"], rows)
+
+
+class Births:
+    """The births that this worker knows. One thread at a time."""
+
+    def __init__(self, clock: Callable[[], float], *, alone: bool) -> None:
+        """`alone`: no share group, so that all messages of a node come here and its numbering tells."""
+        self._clock = clock
+        self._alone = alone
+        self._nodes: dict[str, Node] = {}
+        self._since: str | None = None
+        self._numbering = Numbering(SEQUENCE)
+        self._asked_at: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Know nothing: the database may be another one."""
+        self._nodes.clear()
+        self._since = None
+
+    def decode(self, conn: Connection[Any], batch: Batch) -> Decoded:
+        """Decode the batch's Sparkplug messages, in order. Raises psycopg.Error before anything is changed."""
+        waiting = {n: m for n in batch.undecoded if (m := batch.messages[n]).topic.startswith(PREFIX)}
+        topics = {n: _topic(message) for n, message in waiting.items()}
+        self._learn(conn, {topic.edge for topic in topics.values() if topic})
+        parts, missing, commands = {}, 0, []
+        for number, message in waiting.items():
+            topic = topics[number]
+            spoken = self._read(message, topic)
+            parts[number] = [spoken.part]
+            if topic is None:
+                continue
+            step = self._step(topic, spoken, message)
+            missing += max(step, 0)
+            if (spoken.lost or step) and self._may_ask(topic.edge):
+                commands.append((f"{PREFIX}{topic.group}/NCMD/{topic.edge_name}", rebirth(self._now_ms())))
+        whole = batch.with_parts(parts)
+        return Decoded(whole, whole.readings - batch.readings, missing, tuple(commands))
+
+    def reader(self, conn: Connection[Any]) -> Decoder:
+        """A decoder by the births that are there now, which changes none: for messages that are run again."""
+
+        def decode(message: Message) -> list[Part]:
+            topic = _topic(message)
+            if topic is None:
+                return [self._read(message, None).part]
+            self._learn(conn, {topic.edge})
+            return [read(message, self._nodes[topic.edge]).part]
+
+        return decode
+
+    def _learn(self, conn: Connection[Any], edges: Collection[str]) -> None:
+        """Read births of nodes that are new here, and what others changed of all."""
+        if not edges:
+            return
+        if len(self._nodes) > NODES_MAX:
+            self.forget()
+        unknown = [edge for edge in edges if edge not in self._nodes]
+        rows = conn.execute(SQL["read"], {"unknown": unknown, "since": self._since}).fetchall()
+        self._nodes |= {edge: Node() for edge in unknown}
+        for self._since, edge, device, born_ms, bd_seq, alive, metrics in rows:
+            if node := self._nodes.get(edge):
+                declared = tuple(Declared(*metric) for metric in metrics)
+                node.put(Birth(edge, device, born_ms, bd_seq, alive, declared))
+
+    def _read(self, message: Message, topic: Topic | None) -> Spoken:
+        """What a message says; the births that it brings count from the next one on."""
+        node = self._nodes[topic.edge] if topic else Node()
+        try:
+            spoken = read(message, node)
+        except Exception as error:  # costs its message, which is kept, never the service
+            log.exception("decoder_failed", topic=message.topic)
+            return Spoken(Part(refusals=[failed(error)], absolute=False), None, lost=False)
+        if not message.retain:
+            for birth in spoken.part.births:
+                node.put(birth)
+        return spoken
+
+    def _step(self, topic: Topic, spoken: Spoken, message: Message) -> int:
+        """How far the message's number is off; 0 where that says nothing."""
+        if spoken.seq is None or not self._alone or message.duplicate or message.retain:
+            return 0
+        number = spoken.seq % SEQUENCE
+        if topic.type == "NBIRTH":
+            self._numbering.begin(topic.edge, number)
+            return 0
+        return self._numbering.ahead(topic.edge, number)
+
+    def _may_ask(self, edge: str) -> bool:
+        now = self._clock()
+        if 0 <= now - self._asked_at.get(edge, -ASK_SECONDS) < ASK_SECONDS:
+            return False
+        if len(self._asked_at) > NODES_MAX:
+            self._asked_at.clear()
+        self._asked_at[edge] = now
+        return True
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _topic(message: Message) -> Topic | None:
+    try:
+        return topic_of(message)
+    except Unreadable:
+        return None

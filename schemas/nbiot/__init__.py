@@ -1,0 +1,1 @@
+"""Decoders of the pushes that NB-IoT platforms send for the terminals on them."""

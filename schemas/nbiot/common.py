@@ -1,0 +1,233 @@
+"""What the decoders of NB-IoT platforms share: tolerant values and times, terminal codes, identities.
+
+Senders break their platforms' documents: numbers come as text ("+27.90", "071"), what is unused as
+"", null or "undefined", RSRP as its magnitude. All that is read as it is meant. What could be meant
+in two ways is kept as text, in an event.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from schemas.payload import Unreadable, load_json, number, shown, storable
+from schemas.plain import MILLISECONDS_FROM, seconds, terminal_code
+from schemas.reading import RELATIVE_BELOW, Event, Part
+from schemas.rejection import Reason
+
+Hook = Callable[[bytes], Sequence[tuple[str, str | None, float]]]
+"""Reads the transparent bytes of one product: metric, unit (None: the catalogue's) and value of each reading."""
+
+IMEI = re.compile(r"[0-9]{15}")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,15})?")
+"""Numbers as text. No exponent (12e4 may be hex) and at most 12 digits: longer ones are identities."""
+_DIGITS = re.compile(r"[0-9]{10,13}")
+_ALIAS = re.compile(r"[\x21-\x7E]{1,128}")
+_IDENTITIES = frozenset({"imei", "imsi", "iccid", "cellid"})
+"""Text, whatever digits they are; folded as `_fold` does."""
+_STRONGEST_RSRP_DBM, _WEAKEST_RSRP_DBM = 44, 156
+"""NRSRP as TS 36.133 reports it; a value between is a magnitude, the minus sign left out."""
+_STATES: Mapping[Any, float] = {0: 0.0, 1: 1.0, "0": 0.0, "1": 1.0, "offline": 0.0, "online": 1.0}
+_canonical = json.JSONEncoder(sort_keys=True).encode
+_DEPTH = 16
+"""Levels of an event's body; documented ones have two."""
+
+
+def load_object(payload: bytes) -> dict[str, Any]:
+    """The JSON object in `payload`; raises `Unreadable` (malformed_payload)."""
+    return an_object(load_json(payload), "the push")
+
+
+def an_object(value: Any, label: str) -> dict[str, Any]:
+    """`value`, when it is an object that isn't empty; raises `Unreadable`."""
+    if isinstance(value, dict) and value:
+        return value
+    what = "empty" if value == {} else f"{shown(value)}, not an object"
+    raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{label} is {what}", "send the platform's push unchanged")
+
+
+def refused(fault: Unreadable, index: int | None = None) -> Part:
+    """The part of a message, or of its element at `index`, that can't be read."""
+    return Part(refusals=[fault.refusal(index)], absolute=False)
+
+
+def said(value: Any) -> bool:
+    """Whether a field is in use: platforms fill unused ones with null, "" or "undefined"."""
+    return value is not None and value not in ("", "undefined", "null")
+
+
+def imei_of(value: Any) -> str | None:
+    """The IMEI in a field, which some send as a number; None where there is none."""
+    text = str(value) if type(value) is int else value
+    return text if isinstance(text, str) and IMEI.fullmatch(text) else None
+
+
+def terminal(platform: str, device: Any, imei: str | None) -> tuple[str, dict[str, str]]:
+    """A terminal's code and its aliases: the IMEI where it is known, else the platform's device id.
+
+    Raises `Unreadable` (invalid_name) where there is neither.
+    """
+    if imei is None:
+        return f"{platform}:{terminal_code(device if said(device) else None, 'the device id')}", {}
+    named = said(device) and isinstance(device, str | int) and not str(device).endswith(imei)
+    code = f"imei:{imei}"
+    return code, {f"{platform}:{device}": code} if named and _ALIAS.fullmatch(str(device)) else {}
+
+
+def push_seconds(value: Any, label: str) -> float:
+    """The time in a field as Unix seconds, also where its digits are text; 0.0 where none is said.
+
+    0 is a clock that was never set, as good as missing: the push's own time is at hand. Raises `Unreadable`.
+    """
+    if type(value) is int and value >= MILLISECONDS_FROM:  # as documented, nearly always
+        return value / 1000
+    if not said(value) or (type(value) is int and value == 0):
+        return 0.0
+    return seconds(int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value, label)
+
+
+def online(value: Any, label: str) -> float:
+    """1.0 or 0.0 for what a platform says of a connection; raises `Unreadable`."""
+    if isinstance(value, str | int) and not isinstance(value, bool) and value in _STATES:
+        return _STATES[value]
+    hint = "1 or online, 0 or offline"
+    raise Unreadable(Reason.UNSUPPORTED, f"{label} is {shown(value)}, neither online nor offline", hint)
+
+
+def add_value(
+    part: Part, code: str, name: str, value: Any, time: float, index: int, unit: str | None = None
+) -> None:
+    """Put one value of a terminal into `part`, whose `indexes` are a list.
+
+    A reading, an event, a refusal, or nothing where the field is unused.
+    """
+    try:
+        read = _read(code, name, value)
+    except Unreadable as fault:
+        part.refusals.append(fault.refusal(index))
+        return
+    if isinstance(read, float):
+        assert isinstance(part.indexes, list)
+        part.indexes.append(index)
+        part.names.append((code, name))
+        part.units.append(unit)
+        part.values.append(read)
+        part.times.append(time)
+    elif read is not None:
+        part.events.append(Event((code, name), time, read, index))
+
+
+def add_event(part: Part, code: str, name: str, body: Mapping[str, Any], time: float, index: int) -> None:
+    """Put an event of a terminal with this body into `part`."""
+    try:
+        part.events.append(Event((code, name), time, _body(dict(body), name), index))
+    except Unreadable as fault:
+        part.refusals.append(replace(fault.refusal(index), event=True))
+
+
+def identify(part: Part, platform: str, device: str, stream: str) -> Part:
+    """`part` with its identity: platform, device, stream, times and what was said, in whatever order."""
+    rows = sorted(zip((name[1] for name in part.names), part.times, part.values, strict=True))
+    events = sorted((event.name[1], event.time, _canonical(event.body)) for event in part.events)
+    refusals = sorted(refusal.detail for refusal in part.refusals)
+    part.identity = repr((platform, device, stream, rows, events, refusals)).encode()
+    part.absolute = max((*part.times, *(event.time for event in part.events)), default=0.0) >= RELATIVE_BELOW
+    return part
+
+
+class Draft:
+    """The part of one terminal while it is filled, and the place of its next value in the message."""
+
+    def __init__(self, code: str, aliases: dict[str, str], time: float, first: int = 0) -> None:
+        """`time`: of the push, for values without their own; 0.0 where it has none."""
+        self.part = Part(indexes=[], aliases=aliases)
+        self.index = first
+        self._code, self._time = code, time
+
+    def put(self, name: str, value: Any, time: float = 0.0, unit: str | None = None) -> None:
+        """Take one value."""
+        add_value(self.part, self._code, name, value, time or self._time, self.index, unit)
+        self.index += 1
+
+    def event(self, name: str, body: Mapping[str, Any], time: float = 0.0) -> None:
+        """Take one event."""
+        add_event(self.part, self._code, name, body, time or self._time, self.index)
+        self.index += 1
+
+    def refuse(self, fault: Unreadable) -> None:
+        """Refuse one value."""
+        self.part.refusals.append(fault.refusal(self.index))
+        self.index += 1
+
+    def transparent(self, name: str, data: bytes, hook: Hook | None) -> None:
+        """Take bytes that only the product's hook can read; without one they are an event."""
+        if hook is None:
+            self.event(name, {"hex": data.hex()})
+            return
+        try:
+            for metric, unit, value in hook(data):
+                self.put(metric, value, unit=unit)
+        except Exception as error:  # noqa: BLE001 - a hook's fault costs its bytes, which the refusal keeps
+            detail = f"{name}: the product's hook can't read {len(data)} bytes: {type(error).__name__}"
+            hint = "compare the device's protocol with the hook, and replay the rejection"
+            self.refuse(Unreadable(Reason.MALFORMED_PAYLOAD, detail, hint))
+
+
+def _read(code: str, name: str, value: Any) -> float | dict[str, Any] | None:
+    """A value as the number of a reading or the body of an event; None where the field is unused."""
+    if not name:
+        raise Unreadable(Reason.INVALID_NAME, "a value without a name", "name the metric")
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) or (isinstance(value, int) and _fold(name) not in _IDENTITIES):
+        return _number(name, value)
+    if not said(value):
+        return None
+    if isinstance(value, dict | list):
+        return {"value": _body(value, name)}
+    return _text(code, name, str(value))
+
+
+def _number(name: str, value: float) -> float:
+    if (result := number(value)) is None:
+        detail = f"{shown(name)} is {shown(value)}, not a finite number"
+        raise Unreadable(Reason.NOT_A_NUMBER, detail, "send a number, true, false or text")
+    magnitude = _STRONGEST_RSRP_DBM <= result <= _WEAKEST_RSRP_DBM and _fold(name) in {"rsrp", "nrsrp"}
+    return -result if magnitude else result
+
+
+def _text(code: str, name: str, text: str) -> float | dict[str, Any] | None:
+    """A number as text, an event, or nothing where it is the IMEI that the terminal goes by."""
+    is_identity, stripped = _fold(name) in _IDENTITIES, text.strip()
+    if is_identity and code == f"imei:{stripped}":
+        return None
+    if not is_identity and _DECIMAL.fullmatch(stripped):
+        return _number(name, float(stripped))
+    return {"vs": _body(text, name)}
+
+
+@lru_cache(maxsize=4096)
+def _fold(name: str) -> str:
+    return name.replace("_", "").casefold()
+
+
+def _body(value: Any, name: str, depth: int = 0) -> Any:
+    """`value`, when PostgreSQL can keep it as jsonb; raises `Unreadable`."""
+    what = None
+    if isinstance(value, str) and not storable(value):
+        what = "U+0000 or a lone surrogate"
+    elif isinstance(value, float) and not math.isfinite(value):
+        what = "a number that is not finite"
+    elif depth > _DEPTH:
+        what = f"more than {_DEPTH} levels"
+    if what:
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{shown(name)} holds {what}", "send plain JSON values")
+    children = value if isinstance(value, list) else ()
+    if isinstance(value, dict):
+        children = (*value, *value.values())
+    for child in children:
+        _body(child, name, depth + 1)
+    return value

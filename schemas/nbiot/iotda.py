@@ -1,0 +1,199 @@
+"""Pushes of Huawei's platforms: IoTDA (v5), OceanConnect (v1), and the batch report of a gateway.
+
+Fields after support.huaweicloud.com, api-iothub: iot_06_v5_01202 (property), _01205 (message), iot_06_v5_0061 (older,
+`data` for `properties`), iot_06_0035 (v1), iot_06_v5_3006 (batch). A service of a device is a part, so that
+deviceDataChanged and deviceDatasChanged, which carry the same twice, count once. A metric is named as its property;
+the service tells nothing more. A missing or malformed event time becomes the push's, as on the platform itself.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from schemas.message import Message
+from schemas.nbiot.common import add_value, identify, imei_of, push_seconds
+from schemas.payload import Unreadable, load_json, shown
+from schemas.plain import terminal_code
+from schemas.reading import Part
+from schemas.rejection import Reason
+
+PLATFORM = "iotda"
+STATES = {"ONLINE": 1.0, "OFFLINE": 0.0}
+"""States of device.status that are a reading of `online`; others (ABNORMAL, INACTIVE, FROZEN) are events."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""A device id as documented (iot_06_v5_3006); another one is no alias."""
+_HINT = "subscribe device.property, device.status, device.message or deviceDataChanged"
+
+
+class _Device(NamedTuple):
+    """Whom a report is from: the platform's id, the terminal's code, and what maps the first to the second."""
+
+    id: str
+    code: str
+    aliases: dict[str, str]
+
+
+def decode(message: Message) -> list[Part]:
+    """A part for each service of each device; of a push that can't be read, one refusal without an index."""
+    try:
+        body = load_json(message.payload)
+        return _reader(body)(body)
+    except Unreadable as fault:
+        return [Part(refusals=[fault.refusal(None)], absolute=False)]
+
+
+def _reader(body: Any) -> Callable[[dict[str, Any]], list[Part]]:
+    """Who reads this kind of push. Raises `Unreadable`."""
+    body = _object(body, "the push")
+    kind = next((body[key] for key in ("resource", "notifyType") if key in body), None)
+    if kind is None and "devices" in body:
+        return _batch
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        known = "neither resource nor notifyType is there" if kind is None else f"a push of {shown(kind)}"
+        raise Unreadable(Reason.UNSUPPORTED, known, _HINT)
+    return reader
+
+
+def _property(body: dict[str, Any]) -> list[Part]:
+    device, report = _v5(body)
+    return _parts(_services(device, report.get("services"), _push_time(body), _Places()))
+
+
+def _status(body: dict[str, Any]) -> list[Part]:
+    device, report = _v5(body)
+    status = report.get("status")
+    state = STATES.get(status.upper()) if isinstance(status, str) else None
+    name, value = ("status", status) if state is None else ("online", state)
+    return _single(device, name, value, _push_time(body))
+
+
+def _message(body: dict[str, Any]) -> list[Part]:
+    device, report = _v5(body)
+    return _single(device, "message", report, _push_time(body))
+
+
+def _single(device: _Device, name: str, value: Any, time: float) -> list[Part]:
+    part = Part(indexes=[], aliases=device.aliases)
+    add_value(part, device.code, name, value, time, 0)
+    return _parts(iter([identify(part, PLATFORM, device.id, name)]))
+
+
+def _changed(body: dict[str, Any]) -> list[Part]:
+    device = _Device(*_own(body.get("deviceId"), "deviceId"))
+    services = body.get("services") if body["notifyType"] == "deviceDatasChanged" else [body.get("service")]
+    return _parts(_services(device, services, 0.0, _Places()))
+
+
+def _batch(body: dict[str, Any]) -> list[Part]:
+    children = body["devices"]
+    if not isinstance(children, list):
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, f"devices is {shown(children)}, not an array", _HINT)
+    return _parts(_children(children))
+
+
+def _children(children: list[Any]) -> Iterator[Part]:
+    places = _Places()
+    for child in children:
+        try:
+            fields = _object(child, "a device")
+            device = _Device(*_own(fields.get("device_id"), "device_id"))
+            yield from _services(device, fields.get("services"), 0.0, places)
+        except Unreadable as fault:
+            yield Part(refusals=[fault.refusal(places.take(1))], absolute=False)
+
+
+class _Places:
+    """Counts the values of a message."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def take(self, n: int) -> int:
+        """The place of the first of the next `n` values."""
+        first, self._next = self._next, self._next + n
+        return first
+
+
+def _services(device: _Device, services: Any, push_time: float, places: _Places) -> Iterator[Part]:
+    """A part a service. Raises `Unreadable` when there are none."""
+    if not isinstance(services, list) or not services:
+        detail = "services is empty" if services == [] else f"services is {shown(services)}, not an array"
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, detail, "leave reports without values out")
+    for service in services:
+        try:
+            yield _service(device, service, push_time, places)
+        except Unreadable as fault:
+            yield Part(refusals=[fault.refusal(places.take(1))], absolute=False)
+
+
+def _service(device: _Device, service: Any, push_time: float, places: _Places) -> Part:
+    fields = _object(service, "a service")
+    values = fields.get("properties", fields.get("data"))
+    if not isinstance(values, dict) or not values:
+        raise Unreadable(
+            Reason.MALFORMED_PAYLOAD, f"properties is {shown(values)}", "send values in properties (v1: data)"
+        )
+    time = _time(fields, "event_time", "eventTime") or push_time
+    part, first = Part(indexes=[], aliases=device.aliases), places.take(len(values))
+    for index, (name, value) in enumerate(values.items(), first):
+        add_value(part, device.code, name, value, time, index)
+    stream = fields.get("service_id", fields.get("serviceId"))
+    return identify(part, PLATFORM, device.id, stream if isinstance(stream, str) else shown(stream))
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{what} is {shown(value)}, not an object", _HINT)
+    return value
+
+
+def _v5(body: dict[str, Any]) -> tuple[_Device, dict[str, Any]]:
+    """Device and body of a v5 push. Raises `Unreadable`."""
+    data = body.get("notify_data")
+    header, report = (data.get("header"), data.get("body")) if isinstance(data, dict) else (None, None)
+    if not isinstance(header, dict) or not isinstance(report, dict):
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, "notify_data lacks its header or body", _HINT)
+    id_, code, aliases = _own(header.get("device_id"), "device_id")
+    if imei := imei_of(header.get("node_id")):
+        code, aliases = f"imei:{imei}", {code: f"imei:{imei}"} if _ID.fullmatch(id_) else {}
+    return _Device(id_, code, aliases), report
+
+
+def _own(value: Any, label: str) -> tuple[str, str, dict[str, str]]:
+    """A device by the platform's id alone. Raises `Unreadable`."""
+    id_ = terminal_code(value, label)
+    return id_, f"{PLATFORM}:{id_}", {}
+
+
+def _push_time(body: dict[str, Any]) -> float:
+    return _time(body, "event_time_ms", "event_time")
+
+
+def _time(fields: dict[str, Any], *labels: str) -> float:
+    """The first of these times that is there and well formed; 0.0 if none. Raises `Unreadable` for one before 1978."""
+    for label in labels:
+        try:
+            if time := push_seconds(fields.get(label), label):
+                return time
+        except Unreadable as fault:
+            if fault.reason is not Reason.MALFORMED_PAYLOAD:
+                raise
+    return 0.0
+
+
+def _parts(parts: Iterator[Part]) -> list[Part]:
+    found = list(parts)
+    if not found:
+        raise Unreadable(Reason.MALFORMED_PAYLOAD, "no device in the batch", "leave empty messages out")
+    return found
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], list[Part]]] = {
+    "device.property": _property,
+    "device.data": _property,
+    "device.status": _status,
+    "device.message": _message,
+    "deviceDataChanged": _changed,
+    "deviceDatasChanged": _changed,
+}

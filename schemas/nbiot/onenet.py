@@ -1,0 +1,185 @@
+"""Pushes of China Mobile's OneNET, in the form of the old NB-IoT suite and in that of the current platform.
+
+Around both is an envelope: `msg`, a nonce and a signature. The old suite's `msg` is an object or an
+array of objects told apart by `type`: 1 a data point, 2 a connection, 7 the result of a cached
+command. The current platform's is a text of JSON, by `messageType`: notify (properties or events of
+the thing model, each with its own time), lifeCycle (a connection), reply. Contents without an
+envelope, as message queues deliver them, are taken where no token is set.
+
+`ds_id` such as 3300_0_5700 is an LwM2M path. Resource 5750 (application type) is used as a tunnel
+for hex by many devices.
+
+Sources: the platform's manuals on HTTP push (nb-iot httppush, iot_platform rule engine) and, for
+signature and encryption, its own receiver (github.com/cm-heclouds/data-push).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from schemas.message import Message
+from schemas.nbiot import onenet_envelope as envelope
+from schemas.nbiot.common import (
+    Draft,
+    an_object,
+    identify,
+    imei_of,
+    load_object,
+    online,
+    push_seconds,
+    refused,
+    said,
+    terminal,
+)
+from schemas.payload import Unreadable, shown
+from schemas.reading import Decoder, Part
+from schemas.rejection import Reason
+
+_PATH = re.compile(r"([0-9]{1,5})_([0-9]{1,5})_([0-9]{1,5})")
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+_TUNNEL = "5750"
+_OF_THE_ENVELOPE = frozenset({"imei", "dev_id", "pid", "dev_name", "type", "at"})
+_OF_THE_REPORT = frozenset({"id", "version", "sys"})
+
+
+def decoder(token: str = "", aes_key: str = "") -> Decoder:
+    """A decoder of OneNET pushes. With a `token` signatures are checked; `aes_key` opens encrypted ones."""
+
+    def decode(message: Message) -> list[Part]:
+        """A part for each element of `msg`; of a push that can't be read, one refusal without an index."""
+        try:
+            push = load_object(message.payload)
+            content = envelope.content(push, message.payload, token, aes_key)
+            time = push_seconds(push.get("time"), "time") if "msg" in push or "enc_msg" in push else 0.0
+        except Unreadable as fault:
+            return [refused(fault)]
+        return _parts(content, time)
+
+    return decode
+
+
+def _parts(content: Any, time: float) -> list[Part]:
+    if content == []:
+        return [
+            refused(Unreadable(Reason.MALFORMED_PAYLOAD, "msg is an empty array", "leave empty pushes out"))
+        ]
+    if not isinstance(content, list):
+        return [_part(content, time, 0, None)[0]]
+    parts, index = [], 0
+    for item in content:
+        part, index = _part(item, time, index, index)
+        parts.append(part)
+    return parts
+
+
+def _part(item: Any, time: float, first: int, place: int | None) -> tuple[Part, int]:
+    """The part of an element and the index after its values; a bad one is refused at `place`."""
+    try:
+        item = an_object(item, "msg")
+        reader = _reader(item)
+        device = _device(item)
+        code, aliases = terminal("onenet", device, imei_of(item.get("imei")))
+        draft = Draft(code, aliases, push_seconds(item.get("at"), "at") or time, first)
+        stream = reader(item, draft)
+    except Unreadable as fault:
+        return refused(fault, place), first + 1
+    return identify(draft.part, "onenet", device or code, stream), draft.index
+
+
+def _device(item: dict[str, Any]) -> str | None:
+    """The platform's device id, else product and name, which are one device too; None where neither is there."""
+    for field in ("dev_id", "deviceId"):
+        if said(value := item.get(field)) and isinstance(value, str | int):
+            return str(value)
+    product, name = item.get("pid", item.get("productId")), item.get("dev_name", item.get("deviceName"))
+    both = all(said(part) and isinstance(part, str | int) for part in (product, name))
+    return f"{product}/{name}" if both else None
+
+
+def _reader(item: dict[str, Any]) -> Callable[[dict[str, Any], Draft], str]:
+    for field, readers in (("messageType", _CURRENT), ("type", _OLD)):
+        if field in item:
+            kind = item[field]
+            if isinstance(kind, str | int) and (reader := readers.get(str(kind))):
+                return reader
+            raise Unreadable(
+                Reason.UNSUPPORTED, f"{field} is {shown(kind)}", f"known are {', '.join(readers)}"
+            )
+    raise Unreadable(Reason.MALFORMED_PAYLOAD, "neither type nor messageType is there",
+                     "send the platform's push unchanged")  # fmt: skip
+
+
+def _point(item: dict[str, Any], draft: Draft) -> str:
+    stream = item.get("ds_id")
+    if not isinstance(stream, str) or not stream:
+        raise Unreadable(Reason.INVALID_NAME, f"ds_id is {shown(stream)}, not a name", "such as 3303_0_5700")
+    path, value = _PATH.fullmatch(stream), item.get("value")
+    if path and path[3] == _TUNNEL and isinstance(value, str) and _HEX.fullmatch(value):
+        draft.event(_name(stream), {"hex": value.lower()})
+    else:
+        draft.put(_name(stream), value)
+    return stream
+
+
+def _name(stream: str) -> str:
+    """A stream's name as a metric: an LwM2M path in the form that the catalogue and SenML have."""
+    path = _PATH.fullmatch(stream)
+    return "/".join(path.groups()) if path else stream
+
+
+def _connection(item: dict[str, Any], draft: Draft) -> str:
+    draft.put("online", online(item.get("status"), "status"))
+    return "online"
+
+
+def _command(item: dict[str, Any], draft: Draft) -> str:
+    draft.event("commandResult", {k: v for k, v in item.items() if k not in _OF_THE_ENVELOPE})
+    return "command"
+
+
+def _notify(item: dict[str, Any], draft: Draft) -> str:
+    kind = item.get("notifyType", "property")
+    if kind not in ("property", "event"):
+        raise Unreadable(Reason.UNSUPPORTED, f"notifyType is {shown(kind)}", "known are property, event")
+    data = an_object(item.get("data"), "data")
+    plain = {name: value for name, value in data.items() if name not in _OF_THE_REPORT}
+    for name, param in an_object(data.get("params", plain), "params").items():
+        value, said_at = _value(param)
+        try:
+            time = push_seconds(said_at, "time")
+        except Unreadable as fault:
+            draft.refuse(Unreadable(fault.reason, f"{shown(name)}: {fault.detail}", fault.hint))
+            continue
+        if kind == "event":
+            draft.event(name, value if isinstance(value, dict) else {"value": value}, time)
+        else:
+            draft.put(_name(name), value, time)
+    return str(kind)
+
+
+def _value(param: Any) -> tuple[Any, Any]:
+    """Value and time of a parameter; of LwM2M's opaque resources the value is in `bin_data`."""
+    if not isinstance(param, dict) or not ("value" in param or "bin_data" in param):
+        return param, None
+    value = param.get("value")
+    return param.get("bin_data") if value is None else value, param.get("time")
+
+
+def _life_cycle(item: dict[str, Any], draft: Draft) -> str:
+    data = an_object(item.get("data"), "data")
+    draft.put("online", online(data.get("status"), "status"), push_seconds(data.get("time"), "time"))
+    return "online"
+
+
+def _reply(item: dict[str, Any], draft: Draft) -> str:
+    draft.event("reply", an_object(item.get("data"), "data"))
+    return "reply"
+
+
+_OLD: Mapping[str, Callable[[dict[str, Any], Draft], str]] = {"1": _point, "2": _connection, "7": _command}
+_CURRENT: Mapping[str, Callable[[dict[str, Any], Draft], str]] = {
+    "notify": _notify,
+    "lifeCycle": _life_cycle,
+    "reply": _reply,
+}
+"""By type and by messageType; each fills the draft and answers the stream's name for the identity."""

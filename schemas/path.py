@@ -1,0 +1,142 @@
+"""A small path language: where in decoded JSON something is, and texts with holes that paths fill.
+
+`params.items[0].value` goes through objects and arrays; `[*]` is every element of an array; `{name}` is every member
+of an object, and keeps its key under that name; a key with other characters stands in quotes: `data.'a.b'`. The empty
+path is the value itself. Paths and texts are compiled once. What a path does not find is not there: it never fails on
+input.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_STEP = re.compile(
+    r"""\[(?P<all>\*)\] | \[(?P<index>[0-9]{1,6})\]
+      | (?:^|\.)(?: \{(?P<capture>[a-z][a-z0-9_]*)\} | '(?P<quoted>[^']+)' | (?P<key>[^.\[\]{}'\s]+) )""",
+    re.VERBOSE,
+)
+_HOLE = re.compile(r"\{([^{}]+)\}")
+MISSING: Any = object()
+"""What `Path.find` gives where nothing is; None is JSON's null."""
+
+
+class PathError(ValueError):
+    """A path that can't be read; the text says where."""
+
+
+class _All(NamedTuple):
+    """Every element of an array."""
+
+
+class _Capture(NamedTuple):
+    """Every member of an object, whose key goes under `name`."""
+
+    name: str
+
+
+_Step = str | int | _All | _Capture
+Found = tuple[Any, dict[str, str]]
+"""A value and the keys that were kept on the way to it."""
+
+
+class Path:
+    """A compiled path."""
+
+    def __init__(self, text: str) -> None:
+        """Raises `PathError`."""
+        self.text = text
+        self._steps: list[_Step] = []
+        at = 0
+        while at < len(text):
+            step = _STEP.match(text, at) if at or text[0] != "." else None
+            if not step:
+                raise PathError(f"path {text!r} can't be read at character {at}: {text[at:]!r}")
+            self._steps.append(_step(step))
+            at = step.end()
+
+    @property
+    def single(self) -> bool:
+        """Whether the path leads to one value at most: no `[*]` and no `{name}`."""
+        return all(isinstance(step, str | int) for step in self._steps)
+
+    @property
+    def captures(self) -> set[str]:
+        """The names under which keys are kept."""
+        return {step.name for step in self._steps if isinstance(step, _Capture)}
+
+    def find(self, value: Any) -> Any:
+        """The value that a `single` path leads to, else `MISSING`."""
+        for step in self._steps:
+            value = _inner(value, step)
+        return value
+
+    def walk(self, value: Any, kept: dict[str, str]) -> list[Found]:
+        """Every value that the path leads to, in order, with `kept` and the keys kept on the way."""
+        found = [(value, kept)]
+        for step in self._steps:
+            if isinstance(step, _Capture):
+                objects = ((v, k) for v, k in found if isinstance(v, dict))
+                found = [(inner, {**k, step.name: key}) for v, k in objects for key, inner in v.items()]
+            elif isinstance(step, _All):
+                found = [(inner, k) for v, k in found if isinstance(v, list) for inner in v]
+            else:
+                found = [(inner, k) for v, k in found if (inner := _inner(v, step)) is not MISSING]
+        return found
+
+
+def _inner(value: Any, step: Any) -> Any:
+    """What lies at one key or index, else `MISSING`."""
+    if isinstance(step, str):
+        return value.get(step, MISSING) if isinstance(value, dict) else MISSING
+    return value[step] if isinstance(value, list) and step < len(value) else MISSING
+
+
+def _step(found: re.Match[str]) -> _Step:
+    if found["all"]:
+        return _All()
+    if found["index"]:
+        return int(found["index"])
+    return _Capture(found["capture"]) if found["capture"] else found["quoted"] or found["key"]
+
+
+class Text:
+    """A text with holes, `{name}` or `{path}`."""
+
+    def __init__(self, text: str) -> None:
+        """Raises `PathError`."""
+        self.whole = text[1:-1] if _HOLE.fullmatch(text) else ""
+        """The hole that is the whole text, if one is."""
+        pieces = _HOLE.split(text)
+        self._holes = [
+            (before, hole, single(hole)) for before, hole in zip(pieces[::2], pieces[1::2], strict=False)
+        ]
+        self._end = pieces[-1]
+
+    def fill(self, kept: Mapping[str, str], scopes: Sequence[Any]) -> str | None:
+        """The text with its holes filled; None where one of them has nothing to fill it."""
+        filled: list[str] = []
+        for before, hole, path in self._holes:
+            found = kept[hole] if hole in kept else first((path,), scopes)
+            if type(found) is int:
+                found = str(found)
+            if not isinstance(found, str) or not found:
+                return None
+            filled += (before, found)
+        return "".join((*filled, self._end))
+
+
+def first(paths: Sequence[Path], scopes: Sequence[Any]) -> Any:
+    """What the first of these paths leads to in the first scope that has it, else `MISSING`."""
+    for scope in scopes:
+        for path in paths:
+            if (found := path.find(scope)) is not MISSING:
+                return found
+    return MISSING
+
+
+def single(text: str) -> Path:
+    """A path to one value at most. Raises `PathError`."""
+    path = Path(text)
+    if not path.single:
+        raise PathError(f"path {text!r} must lead to one value: no [*] and no {{name}}")
+    return path

@@ -1,0 +1,181 @@
+"""Sparkplug through real workers: births outlive a worker, reach another one, and are asked for; holes are counted."""
+
+import queue
+import time
+from contextlib import contextmanager
+
+import paho.mqtt.client as paho
+import psycopg
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from ingest import births, store
+from ingest.batch import Batch
+from ingest.births import Births
+from schemas import sparkplug
+from schemas.message import Message
+from schemas.routes import Place
+from tests.sparkplug import metric, payload
+
+pytestmark = pytest.mark.parametrize("storage", ["postgres"])
+EDGE, DEVICE = "spb:plant/edge 1", "spb:plant/edge 1/meter7"
+STORED = "SELECT terminal, metric, value FROM reading_detail ORDER BY observed_at, terminal, metric"
+NOWHERE = Place(None, None)
+
+
+def now_ms():
+    """The time as a node writes it."""
+    return int(time.time() * 1000)
+
+
+def node_birth(seq=0):
+    """An NBIRTH of connection 3."""
+    control = metric(name="Node Control/Rebirth", datatype=11, bool=0)
+    return payload(metric(name="bdSeq", datatype=4, long=3), control, at_ms=now_ms(), seq=seq)
+
+
+def device_birth(seq=1):
+    """A DBIRTH that declares count, a signed number, as alias 11."""
+    return payload(metric(name="count", alias=11, datatype=3, int=0), at_ms=now_ms(), seq=seq)
+
+
+def count(value, seq, alias=11):
+    """A DDATA that names an alias only."""
+    return payload(metric(alias=alias, int=value % 2**32), at_ms=now_ms(), seq=seq)
+
+
+@contextmanager
+def commands(port):
+    """What is sent to nodes, as (topic, payload), in a queue."""
+    heard, ready = queue.SimpleQueue(), queue.SimpleQueue()
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _data, message: heard.put((message.topic, message.payload))
+    client.on_subscribe = lambda *_: ready.put(None)
+    client.connect("127.0.0.1", port)
+    client.subscribe("spBv1.0/+/NCMD/+")
+    client.loop_start()
+    ready.get(timeout=10)
+    try:
+        yield heard
+    finally:
+        client.disconnect()
+        client.loop_stop()
+        client.on_message = client.on_subscribe = None
+
+
+def data(gateway, *payloads):
+    """Publish as the device."""
+    gateway.publish("spBv1.0/plant/DDATA/edge 1/meter7", *payloads)
+
+
+def counts(database):
+    """The values of `count` in order."""
+    return [value for code, name, value in database.rows(STORED) if (code, name) == (DEVICE, "count")]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_births_outlive_their_worker(version, database, mosquitto, gateway, new_worker, settled):
+    """Data by alias is read after a restart too, a missing number is counted, and a death says offline."""
+    worker = new_worker(mqtt_version=version)
+    worker.start()
+    worker.wait_ready()
+    with commands(mosquitto.port) as heard:
+        gateway.publish("spBv1.0/plant/NBIRTH/edge 1", node_birth())
+        gateway.publish("spBv1.0/plant/DBIRTH/edge 1/meter7", device_birth())
+        data(gateway, count(-5, 2), count(7, 3))
+        settled(worker).assert_balanced()
+        assert heard.empty()
+        worker.restart()
+        worker.wait_ready()
+        data(gateway, count(-9, 4), count(8, 7))
+        metrics = settled(worker)
+        metrics.assert_balanced()
+        assert metrics("sequence_gaps_total", "sparkplug") == 2
+        topic, asked = heard.get(timeout=10)
+        assert topic == "spBv1.0/plant/NCMD/edge 1"
+        [command] = sparkplug.load(asked).metrics
+        assert (command[sparkplug.NAME], command[sparkplug.BOOL]) == (b"Node Control/Rebirth", 1)
+        data(gateway, count(1, 8, alias=99), count(2, 9, alias=99))
+        gateway.publish("spBv1.0/plant/NDEATH/edge 1", payload(metric(name="bdSeq", datatype=4, long=3)))
+        data(gateway, count(3, 10))
+        settled(worker).assert_balanced()
+        assert heard.empty(), "asked twice within a minute"
+    assert sorted(counts(database)) == [-9.0, -5.0, 0.0, 7.0, 8.0]
+    online = [(code, value) for code, name, value in database.rows(STORED) if name == "online"]
+    assert sorted(online) == [(EDGE, 0.0), (EDGE, 1.0), (DEVICE, 0.0), (DEVICE, 1.0)]
+    refused = database.rows("SELECT reason, rejected FROM rejection")
+    assert refused == [("unknown_alias", 1)] * 3
+
+
+def test_a_share_group_shares_births(database, mosquitto, gateway, new_worker, settled):
+    """Whichever of two workers got the birth, both read the data; nobody counts holes that are the other's share."""
+    workers = [new_worker(share_group="g", client_id=name) for name in ("one", "two")]
+    for worker in workers:
+        worker.start()
+        worker.wait_ready()
+    gateway.publish("spBv1.0/plant/NBIRTH/edge 1", node_birth())
+    gateway.publish("spBv1.0/plant/DBIRTH/edge 1/meter7", device_birth())
+    workers[0].wait(lambda _: len(counts(database)) == 1, "done with the births")
+    data(gateway, *(count(value, value + 1) for value in range(1, 9)))
+    workers[0].wait(lambda _: len(counts(database)) == 9, "done with the data")
+    for worker in workers:
+        metrics = worker.wait(lambda m: m("messages_in_flight") == 0, "done")
+        metrics.assert_balanced()
+        assert metrics("messages_committed_total") > 0
+        assert metrics("sequence_gaps_total") == 0
+    assert sorted(counts(database)) == list(map(float, range(9)))
+    assert database.rows("SELECT 1 FROM rejection") == []
+
+
+def test_a_gateway_that_numbers_its_messages(database, gateway, new_worker, settled):
+    """Numbers missing in a gateway's user property `seq` are counted, and what has none is not."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    for number in ("1", "2", "5", "x", "6", "3"):
+        pack = b'[{"n": "gw:x", "v": 1, "t": %d}]' % time.time()
+        gateway.publish("ganzhi/v1/370102/gw1/telemetry", pack, user_properties=[("a", "b"), ("seq", number)])
+    assert settled(worker)("sequence_gaps_total", "gateway") == 2
+
+
+def test_two_workers_see_what_the_other_put(database):
+    """A birth counts for another worker from its commit on, whatever order the transactions began in."""
+    one, two = Births(time.time, alone=True), Births(time.time, alone=True)
+    with (
+        store.connect(database.url) as slow,
+        store.connect(database.url) as quick,
+        store.connect(database.url) as other,
+    ):
+
+        def decoded(by, conn, kind, what):
+            batch = Batch()
+            batch.add(Message(f"spBv1.0/g/{kind}/e/d", what, time.time()), NOWHERE, [])
+            return by.decode(conn, batch)
+
+        def renamed(name):
+            return payload(metric(name=name, alias=11, datatype=3, int=0), at_ms=now_ms(), seq=0)
+
+        births.keep(quick, [birth for _, birth in decoded(one, quick, "DBIRTH", renamed("a")).batch.births])
+        with slow.transaction():
+            slow.execute("SELECT pg_current_xact_id()")
+            assert decoded(two, other, "DDATA", count(1, 1)).batch.names == [("spb:g/e/d", "a")]
+            births.keep(slow, [birth for _, birth in decoded(one, slow, "DBIRTH", renamed("b")).batch.births])
+            assert decoded(two, other, "DDATA", count(1, 2)).batch.names == [("spb:g/e/d", "a")]
+        found = decoded(two, other, "DDATA", count(1, 3))
+        assert (found.batch.names, found.readings, found.commands) == ([("spb:g/e/d", "b")], 1, ())
+        again = Births(time.time, alone=True).reader(other)(Message("spBv1.0/g/DDATA/e/d", count(4, 1), 0.0))
+        assert again[0].values == [4.0]
+
+
+def test_a_topic_and_a_payload_that_no_table_takes(database):
+    """What can't be read costs its message alone."""
+    batch = Batch()
+    for topic in ("spBv1.0//NDATA/e", "spBv1.0/g\0/NDATA/e", "spBv1.0/g/NDATA/e"):
+        batch.add(Message(topic, b"\x0b", time.time()), NOWHERE, [])
+    with psycopg.connect(database.url) as conn:
+        whole = Births(time.time, alone=True).decode(conn, batch).batch
+    assert [part.refusals[0].reason for part in whole.parts] == [
+        "bad_topic",
+        "bad_topic",
+        "malformed_payload",
+    ]

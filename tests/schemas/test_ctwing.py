@@ -1,0 +1,132 @@
+"""CTWing pushes: copies that count once, hooks of transparent payloads, and whatever bytes come."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.batch import Batch
+from schemas.message import Message
+from schemas.nbiot import ctwing
+from schemas.routes import Place
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "ctwing"
+DECODE = ctwing.decoder({})
+DATA = {
+    "messageType": "dataReport",
+    "timestamp": 1763712000277,
+    "productId": "15000000",
+    "deviceId": "0123456789abcdef0123456789abcdef",
+    "payload": {"temperature": 21.5, "humidity": 40},
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = {
+    "messageType": st.sampled_from([*ctwing._READERS, "x", None, 1, []]),
+    "timestamp": JSON | st.sampled_from([1763712000277, "1763712000277", 0]),
+    "deviceId": JSON | st.sampled_from(["1501708501", "15000000860000000000009"]),
+    "IMEI": JSON | st.sampled_from(["860000000000009", "undefined"]),
+    "payload": JSON
+    | st.dictionaries(st.sampled_from(["serviceData", "RSRP", "IMEI", "a"]), JSON)
+    | st.fixed_dictionaries({"APPdata": JSON | st.sampled_from(["AAEC", "AAE"])}),
+    "eventType": JSON | st.sampled_from([0, 1, "1"]),
+    "eventContent": JSON,
+    "result": JSON,
+}
+
+
+def decoded(push):
+    [part] = DECODE(Message("t", json.dumps(push).encode(), 1763712000.0))
+    return part
+
+
+def test_the_union_copy_is_the_same_part():
+    """A dataReport and its dataReportTupUnion have one key in the ledger, whatever else they carry."""
+    first, copy = (
+        (GOLDEN / case / "payload").read_bytes() for case in ("smoke_service_data", "smoke_union_copy")
+    )
+    batch = Batch()
+    for payload in (first, copy):
+        message = Message("nbiot/ctwing/g", payload, 1763712000.0)
+        batch.add(message, Place(None, "g"), DECODE(message))
+    assert first != copy
+    assert batch.digests[0] == batch.digests[1]
+
+
+@pytest.mark.parametrize("change", [
+    {"timestamp": 1763712000278},
+    {"deviceId": "0123456789abcdef0123456789abcdee"},
+    {"payload": {"temperature": 21.6, "humidity": 40}},
+    {"payload": {"temperature": 21.5, "humidity": 40, "state": "on"}},
+    {"payload": {"temperature": 21.5, "humidity": 1e999}},
+    {"messageType": "deviceOnlineOfflineReport", "eventType": 1},
+])  # fmt: skip
+def test_other_data_is_another_part(change):
+    """Another time, device, value or kind is another identity."""
+    assert decoded(DATA).identity != decoded(DATA | change).identity
+
+
+def test_the_order_of_values_tells_nothing_apart():
+    """A copy whose values come in another order is the same part."""
+    turned = DATA | {"payload": {"humidity": 40, "temperature": 21.5}}
+    assert decoded(DATA).identity == decoded(turned).identity
+
+
+def water_pressure(data):
+    """A product's frame: pressure in kPa and battery, big-endian."""
+    return [("pressure", "kPa", int.from_bytes(data[:2], "big") / 10), ("battery", None, data[2])]
+
+
+def test_a_hook_reads_its_products_bytes():
+    """The product's hook makes readings with units of transparent bytes; another product's stay an event."""
+    push = DATA | {"payload": {"APPdata": base64.b64encode(b"\x0b\xb8\x5f").decode()}}
+    decode = ctwing.decoder({"15000000": water_pressure})
+    [part] = decode(Message("t", json.dumps(push).encode(), 0.0))
+    assert [name[1] for name in part.names] == ["pressure", "battery"]
+    assert (part.units, part.values, part.indexes) == (["kPa", None], [300.0, 95.0], [0, 1])
+    [other] = decode(Message("t", json.dumps(push | {"productId": "15000001"}).encode(), 0.0))
+    assert [event.body for event in other.events] == [{"hex": "0bb85f"}]
+
+
+def test_a_hook_that_fails_costs_its_bytes():
+    """A frame that the hook can't read is refused with the hook's fault, never raised."""
+    push = DATA | {"payload": {"APPdata": "AA=="}}
+    [part] = ctwing.decoder({"15000000": water_pressure})(Message("t", json.dumps(push).encode(), 0.0))
+    assert [(r.index, r.reason) for r in part.refusals] == [(0, "malformed_payload")]
+    assert "IndexError" in part.refusals[0].detail
+
+
+@settings(max_examples=300, deadline=None)
+@given(push=st.fixed_dictionaries({}, optional=FIELDS))
+def test_any_push_is_read_or_refused(push):
+    """Whatever the fields hold, the outcome is one part with columns of one length, and an event can be kept."""
+    part = decoded(push)
+    assert len(part.names) == len(part.units) == len(part.values) == len(part.times) == len(part.indexes)
+    assert "\\u0000" not in json.dumps([event.body for event in part.events], allow_nan=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(payload=st.binary(max_size=40))
+def test_any_bytes_are_refused(payload):
+    """Bytes that are no push are one refusal of the whole message."""
+    [part] = DECODE(Message("t", payload, 0.0))
+    assert [refusal.index for refusal in part.refusals] == [None]
+
+
+@pytest.mark.parametrize("field", [*FIELDS, "productId"])
+@pytest.mark.parametrize(
+    "odd", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, '"\\ud800"', "1" * 5000, "[" * 10**5]
+)
+def test_odd_json_in_any_field(field, odd):
+    """Deep nesting, halves of surrogate pairs and endless numbers cost their push or value and raise nothing."""
+    for kind in ctwing._READERS:
+        push = {"productId": "1"} | DATA | {"IMEI": "860000000000009", "messageType": kind, field: "ODD"}
+        [part] = DECODE(Message("t", json.dumps(push).replace('"ODD"', odd).encode(), 0.0))
+        assert all(refusal.detail.isascii() for refusal in part.refusals)
+        json.dumps([event.body for event in part.events], allow_nan=False)

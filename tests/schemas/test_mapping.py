@@ -1,0 +1,195 @@
+"""Mappings: paths, rules, what is said of broken ones, and the vendors' mappings under any input.
+
+Shapes and bad inputs of the vendors are golden folders: alibaba, thingsboard, jetlinks, emqx_lwm2m.
+"""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.registry import Registry
+from ingest.decode import Decode
+from ingest.settings import Settings, SettingsError, load
+from schemas.mapping import MappingError, Rule, compile_mapping
+from schemas.message import Message
+from schemas.path import MISSING, PathError
+from schemas.path import Path as JsonPath
+from schemas.routes import Routes, RoutesError
+
+VENDORS = Path(str(files("schemas"))) / "data" / "vendors.toml"
+DECODE = Decode(Routes.load(VENDORS), 10_000, Registry())
+TOPICS = [filter_.replace("+", "x") for filter_ in Routes.from_file(VENDORS).filters]
+DATA = {"a": [{"b": 1, "c.d": 2}, {"b": 3}], "温度": {"x": 4, "y": 5}}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ["params", "items", "properties", "time", "ts", "timestamp", "values", "value", "data", "content", "path",
+          "msgType", "status", "subDevices", "identity", "messageId", "device"]  # fmt: skip
+
+
+def rule_of(**fields):
+    return compile_mapping([Rule(**{"code": "{id}", **fields})], "r", {})
+
+
+def decoded(value, /, **fields):
+    return rule_of(**fields)(Message("t", json.dumps(value).encode(), 0.0))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", [(DATA, {})]),
+        ("a[0].b", [(1, {})]),
+        ("a[*].b", [(1, {}), (3, {})]),
+        ("a[0].'c.d'", [(2, {})]),
+        ("温度.{key}", [(4, {"key": "x"}), (5, {"key": "y"})]),
+        ("{outer}[1].{inner}", [(3, {"outer": "a", "inner": "b"})]),
+        ("a[9].b", []),
+        ("a.b", []),
+        ("温度[0]", []),
+        ("a[*].b.c", []),
+    ],
+)
+def test_paths(path, expected):
+    """A path finds what it describes, in order, and nothing where the data is built otherwise."""
+    assert list(JsonPath(path).walk(DATA, {})) == expected
+    if JsonPath(path).single:
+        assert JsonPath(path).find(DATA) == (expected[0][0] if expected else MISSING)
+
+
+@pytest.mark.parametrize(
+    "path", [".a", "a.", "a..b", "a[", "a[-1]", "a[x]", "{A}", "{a", "a b", "'a", "[*]a", "a'b'"]
+)
+def test_broken_path(path):
+    """A path that can't be read is refused with the place of the fault."""
+    with pytest.raises(PathError, match="character"):
+        JsonPath(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"each": "a..b"}, "character 1"),
+        ({"values": [".a"]}, "character 0"),
+        ({"values": []}, "empty"),
+        ({"code": ""}, "code is empty"),
+        ({"time": ["a[*].t"]}, "one value"),
+        ({"code": "x:{a[*]}"}, "one value"),
+        ({"when": {"{k}": ["a"]}}, "one value"),
+    ],
+)
+def test_broken_rule_is_explained(fields, said):
+    """A rule that can't work is refused when it is compiled, not when messages come."""
+    with pytest.raises(MappingError, match=said):
+        rule_of(**fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[mapping.m]]\ncode = "a"\n', "no route's decoder"),
+        ('[[mapping.v]]\ncode = ""\n', "mapping 'v': code is empty"),
+        ('[[mapping.v]]\ncode = "a"\ntimes = ["t"]\n', "times"),
+        ("[mapping]\nv = []\n", "no rule"),
+    ],
+)
+def test_broken_mapping_in_a_file_is_explained(tmp_path, text, said):
+    """A routes file with a broken mapping names the file and the mapping."""
+    file = tmp_path / "own.toml"
+    file.write_text('[[route]]\nfilter = "v/{gateway}"\nname = "v"\ndecoder = "v"\n\n' + text)
+    with pytest.raises(RoutesError, match=said):
+        Routes.from_file(file)
+
+
+def test_routes_of_one_s_own(tmp_path, monkeypatch):
+    """GANZHI_ROUTES adds routes to the service's own; what can't work is a fault of the settings."""
+    assert {"ganzhi/v1/+/+/telemetry", "lwm2m/+/up/+"} <= set(Routes.load(VENDORS).filters)
+    monkeypatch.setenv("GANZHI_ROUTES", str(tmp_path / "nowhere.toml"))
+    with pytest.raises(SettingsError, match="GANZHI_ROUTES"):
+        load(None)
+    file = tmp_path / "own.toml"
+    file.write_text('[[route]]\nfilter = "ganzhi/#"\nname = "v"\ndecoder = "telemetry"\n')
+    monkeypatch.setenv("GANZHI_ROUTES", str(file))
+    with pytest.raises(SettingsError, match="overlap"):
+        load(None)
+    file.write_text('[[route]]\nfilter = "own/{gateway}"\nname = "v"\ndecoder = "unheard_of"\n')
+    with pytest.raises(SettingsError, match="unheard_of"):
+        Decode(Routes.load(Settings(routes=file).routes), 1000, Registry())
+
+
+def test_unit_constant_and_numbers():
+    """A unit comes from where the rule says; a constant replaces values; texts may stand for numbers."""
+    [part] = decoded({"id": "a", "m": "flow", "v": 2, "u": "l/s"}, values=["v"], metric="{m}", unit=["u"])
+    assert (part.names, part.units, part.values) == ([("a", "flow")], ["l/s"], [2.0])
+    [part] = decoded({"id": "a"}, metric="online", constant=0)
+    assert part.values == [0.0]
+    [part] = decoded(
+        {"id": "a", "s": ["开", "关", "坏"]}, values=["s[*]"], metric="valve", numbers={"开": 1, "关": 0}
+    )
+    assert part.values == [1.0, 0.0]
+    assert [event.body for event in part.events] == [{"vs": "坏"}]
+
+
+def test_times_are_looked_for_from_the_inside_out():
+    """A value's own time counts before its record's, that before the message's; 0 and null are no time."""
+    value = {"t": 1763710003, "r": [{"id": "a", "t": 1763710002, "v": [{"x": 1, "t": 1763710001}, {"x": 2, "t": 0}]},
+                                    {"id": "a", "t": None, "v": [{"x": 3}]}]}  # fmt: skip
+    [part] = decoded(value, each="r[*]", values=["v[*]"], value="x", metric="m", time=["t"])
+    assert part.times == [1763710001.0, 1763710002.0, 1763710003.0]
+
+
+def test_a_bad_time_costs_the_values_that_need_it():
+    """A record's time that can't be read refuses the values without one of their own, and no other."""
+    value = {"id": "a", "t": "noon", "v": [{"x": 1, "t": 1763710001}, {"x": 2}]}
+    [part] = decoded(value, values=["v[*]"], value="x", metric="m", time=["t"])
+    assert (part.values, part.times) == ([1.0], [1763710001.0])
+    assert [(refusal.index, refusal.reason) for refusal in part.refusals] == [(1, "malformed_payload")]
+
+
+def test_identity():
+    """The same values in another order are the same part; another time, value, terminal or number is another."""
+    fields = {"values": ["v.{metric}"], "time": ["t"], "identity": ["n"]}
+    base = {"id": "a", "v": {"x": 1, "y": 2}, "t": 1763710001}
+
+    def identity(**changes):
+        [part] = decoded(base | changes, **fields)
+        return part.identity, part.absolute
+
+    assert identity() == identity(v={"y": 2, "x": 1})
+    others = [
+        {"t": 1763710002},
+        {"v": {"x": 1}},
+        {"id": "b"},
+        {"n": 5},
+        {"n": 6},
+        {"t": None, "n": 5},
+        {"t": None},
+    ]
+    identities = [identity(**other) for other in others]
+    assert len({*identities, identity()}) == len(others) + 1
+    assert [absolute for _, absolute in identities] == [True] * 6 + [False]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    topic=st.sampled_from(TOPICS),
+    value=st.dictionaries(
+        st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampled_from(FIELDS), JSON), max_size=5
+    )
+    | JSON,
+)
+def test_any_json_on_any_vendor_s_topic(topic, value):
+    """No JSON makes a mapping fail; what comes out is well formed."""
+    way, parts = DECODE(Message(topic, json.dumps(value).encode(), 0.0))
+    assert way.decoder
+    assert parts
+    for part in parts:
+        assert len(part.names) == len(part.units) == len(part.values) == len(part.times) == len(part.indexes)
+        assert not any("decoder failed" in refusal.detail for refusal in part.refusals)
+        json.dumps([event.body for event in part.events], allow_nan=False)

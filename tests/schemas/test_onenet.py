@@ -1,0 +1,207 @@
+"""OneNET pushes: signatures and encryption, data that comes again in another envelope, and whatever bytes come."""
+
+import base64
+import json
+from hashlib import md5
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.settings import SettingsError, load
+from schemas.message import Message
+from schemas.nbiot import onenet
+from schemas.nbiot.onenet_envelope import signed
+
+TOKEN, NONCE, KEY = "tokenT0ken", "C1z3?giR", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
+POINT = {"at": 1763712000407, "imei": "860000000000009", "type": 1, "ds_id": "3303_0_5700", "value": 21.5,
+         "dev_id": 523444202}  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+TIME = JSON | st.sampled_from([1763712000407, "1763712000407", 0])
+ITEM = st.fixed_dictionaries({}, optional={
+    "type": st.sampled_from([1, 2, 7, "1", 3, True, None]),
+    "messageType": st.sampled_from(["notify", "lifeCycle", "reply", "x", 1]),
+    "notifyType": st.sampled_from(["property", "event", [], None]),
+    "at": TIME, "value": JSON, "status": JSON | st.just(1),
+    "ds_id": JSON | st.sampled_from(["3303_0_5700", "3200_0_5750"]),
+    "dev_id": JSON | st.just(523444202), "imei": JSON | st.just("860000000000009"),
+    "pid": JSON, "dev_name": JSON,
+    "data": JSON | st.fixed_dictionaries({"params": st.dictionaries(
+        st.text(max_size=3), JSON | st.fixed_dictionaries({"value": JSON, "time": TIME}), max_size=3)}),
+})  # fmt: skip
+
+
+def signature(text):
+    return base64.b64encode(md5((TOKEN + NONCE + text).encode()).digest()).decode()
+
+
+def parts_of(push, decode=onenet.decoder()):  # noqa: B008 - pure
+    payload = push if isinstance(push, bytes) else json.dumps(push).encode()
+    return decode(Message("t", payload, 1763712000.0))
+
+
+def encrypted(text, key=KEY):
+    """As the platform encrypts: 16 random bytes, the length, the text, PKCS#7."""
+    algorithms = pytest.importorskip("cryptography.hazmat.primitives.ciphers.algorithms")
+    ciphers = pytest.importorskip("cryptography.hazmat.primitives.ciphers")
+    modes = pytest.importorskip("cryptography.hazmat.primitives.ciphers.modes")
+    secret = base64.b64decode(key + "=")
+    plain = bytes(range(16)) + len(text.encode()).to_bytes(4, "big") + text.encode()
+    padding = 16 - len(plain) % 16
+    sealing = ciphers.Cipher(algorithms.AES(secret), modes.CBC(secret[:16])).encryptor()
+    return base64.b64encode(sealing.update(plain + bytes([padding]) * padding) + sealing.finalize()).decode()
+
+
+def test_the_signature_of_an_address_check():
+    """A signature whose + came as a blank through the query is the right one; one letter less is not."""
+    text = next(str(n) for n in range(99) if "+" in signature(str(n)))
+    assert signed(TOKEN, NONCE, text, signature(text).replace("+", " "))
+    assert not signed(TOKEN, NONCE, text, signature(text)[1:])
+    assert not signed("", NONCE, text, signature(text))
+
+
+def test_an_object_is_checked_as_it_was_sent():
+    """The signature is over the bytes of msg: blanks, order and escapes of the sender count."""
+    for text in (
+        '{"type":2, "status" : 1,"dev_id":5}',
+        '{"dev_id":5,"a":"\\u6d4e","b":"/","type":2,"status":1}',
+    ):
+        push = f'{{"nonce":"{NONCE}","msg": {text} ,"msg_signature":"{signature(text)}"}}'.encode()
+        [part] = parts_of(push, onenet.decoder(TOKEN))
+        assert (part.refusals, part.values) == ([], [1.0])
+        [part] = parts_of(push.replace(b'"dev_id":5', b'"dev_id":6'), onenet.decoder(TOKEN))
+        assert [refusal.reason for refusal in part.refusals] == ["not_authorized"]
+
+
+def test_an_encrypted_push_opens_with_its_key():
+    """What the platform encrypts is read as if it had come plain, and its signature is over the ciphertext."""
+    sealed = encrypted(json.dumps(POINT | {"value": "阀门"}, ensure_ascii=False))
+    push = {"enc_msg": sealed, "nonce": NONCE, "msg_signature": signature(sealed)}
+    [part] = parts_of(push, onenet.decoder(TOKEN, KEY))
+    assert part.refusals == []
+    assert [event.body for event in part.events] == [{"vs": "阀门"}]
+    [part] = parts_of(push | {"nonce": "C1z3?giS"}, onenet.decoder(TOKEN, KEY))
+    assert [refusal.reason for refusal in part.refusals] == ["not_authorized"]
+
+
+def test_an_encrypted_push_of_another_implementation():
+    """What `openssl enc -aes-256-cbc` made of a point opens."""
+    pytest.importorskip("cryptography")
+    sealed = (
+        "734H5rOppjjhWnfkswouTNRHEhZaXWHlsCHHkVO3dgYm5ByLtmDpW6PdPbeCaI+RoCO8UaXTsqlkPYhTSBin"
+        "/cCqL5TUx3Gdk6JsxTIbgbqPV8RbsJwRAUZ2nWi+Bpn3"
+    )
+    [part] = parts_of({"enc_msg": sealed}, onenet.decoder("", KEY))
+    assert (part.names, part.values, part.times) == ([("onenet:5", "3303/0/5700")], [21.5], [1763712000.407])
+
+
+def test_an_encrypted_push_and_the_wrong_key():
+    """With another key the push is refused, and no byte of it is taken for data."""
+    push = {"enc_msg": encrypted(json.dumps(POINT))}
+    [part] = parts_of(push, onenet.decoder("", KEY[::-1].replace("W", "A", 1)))
+    assert [refusal.reason for refusal in part.refusals] == ["not_authorized"]
+    assert not part.values
+
+
+def test_secrets_come_from_settings(monkeypatch, tmp_path):
+    """Token and key are secrets that may come from files; a key of the wrong length is said at the start."""
+    (tmp_path / "token").write_text(TOKEN)
+    monkeypatch.setenv("GANZHI_ONENET_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("GANZHI_ONENET_AES_KEY", KEY)
+    values = load()
+    assert values.onenet_token.get_secret_value() == TOKEN
+    assert KEY not in repr(values)
+    monkeypatch.setenv("GANZHI_ONENET_AES_KEY", KEY[1:])
+    with pytest.raises(SettingsError, match="GANZHI_ONENET_AES_KEY: must be the 43 characters"):
+        load()
+
+
+def test_the_same_point_in_an_array_is_the_same_part():
+    """A point pushed again, alone or among others, signed anew, has the identity that it first had."""
+    [alone] = parts_of({"msg": POINT, "nonce": "12345678", "msg_signature": "x"})
+    first, second = parts_of(
+        {"msg": [POINT | {"value": 22}, POINT], "nonce": "87654321", "msg_signature": "y"}
+    )
+    assert alone.identity == second.identity != first.identity
+
+
+def test_a_property_with_its_own_time_is_known_in_a_later_push():
+    """A push that is repeated later has a new time and nonce around the same data, and the same identity."""
+    data = {"params": {"a": {"value": 1, "time": 1763712000527}, "b": {"value": "x", "time": 1763712000527}}}
+    text = json.dumps({"messageType": "notify", "productId": "p", "deviceName": "d", "data": data})
+    [first] = parts_of({"msg": text, "time": 1763712000600, "nonce": "a"})
+    [again] = parts_of({"msg": text, "time": 1763712005600, "nonce": "b"})
+    assert first.identity == again.identity
+    assert first.absolute
+
+
+def test_both_forms_end_at_one_terminal():
+    """The old suite and the current platform name one terminal where both say its IMEI."""
+    current = {"messageType": "lifeCycle", "productId": "p", "deviceName": "d", "imei": "860000000000009",
+               "data": {"status": "online"}}  # fmt: skip
+    [old] = parts_of({"msg": POINT})
+    [new] = parts_of({"msg": json.dumps(current)})
+    assert old.names[0][0] == new.names[0][0] == "imei:860000000000009"
+    assert (old.aliases, new.aliases) == (
+        {"onenet:523444202": "imei:860000000000009"},
+        {"onenet:p/d": "imei:860000000000009"},
+    )
+
+
+def test_ten_thousand_points_in_one_push():
+    """An array is read in whole, with places that count through the message."""
+    points = [
+        POINT | {"at": POINT["at"] + n, "value": n if n % 100 else {"deep": float("inf")}}
+        for n in range(10_000)
+    ]
+    parts = parts_of({"msg": points})
+    assert [index for part in parts for index in part.indexes] == [n for n in range(10_000) if n % 100]
+    assert [r.index for part in parts for r in part.refusals] == list(range(0, 10_000, 100))
+
+
+@settings(max_examples=300, deadline=None)
+@given(msg=ITEM | st.lists(ITEM, max_size=3) | JSON, as_text=st.booleans(), time=TIME)
+def test_any_push_is_read_or_refused(msg, as_text, time):
+    """Whatever the fields hold, the outcome is parts with columns of one length, and events can be kept."""
+    for part in parts_of({"msg": json.dumps(msg) if as_text else msg, "time": time}):
+        assert len(part.names) == len(part.units) == len(part.values) == len(part.times) == len(part.indexes)
+        assert part.names or part.events or part.refusals or part.identity
+        assert "\\u0000" not in json.dumps([event.body for event in part.events], allow_nan=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(payload=st.binary(max_size=40), token=st.sampled_from(["", TOKEN]))
+def test_any_bytes_are_refused(payload, token):
+    """Bytes that are no push are one refusal of the whole message."""
+    [part] = parts_of(payload, onenet.decoder(token, KEY))
+    assert [refusal.index for refusal in part.refusals] == [None]
+
+
+@settings(max_examples=200, deadline=None)
+@given(push=st.fixed_dictionaries({"msg": ITEM | st.text()}, optional={
+    "enc_msg": JSON, "nonce": JSON, "signature": JSON, "msg_signature": JSON}))  # fmt: skip
+def test_nothing_unsigned_gets_in(push):
+    """With a token set, a push without the right signature gives no reading and no event."""
+    for part in parts_of(push, onenet.decoder(TOKEN)):
+        assert part.refusals
+        assert not part.names
+        assert not part.events
+
+
+@pytest.mark.parametrize(
+    "field", ["type", "at", "ds_id", "value", "dev_id", "imei", "pid", "data", "messageType"]
+)
+@pytest.mark.parametrize(
+    "odd", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, '"\\ud800"', "1" * 5000, "[" * 10**5]
+)
+def test_odd_json_in_any_field(field, odd):
+    """Deep nesting, halves of surrogate pairs and endless numbers cost their push or value and raise nothing."""
+    for kind in (1, 2, 7):
+        push = {"msg": [POINT | {"type": kind, "status": 1, field: "ODD"}, POINT]}
+        parts = parts_of(json.dumps(push).replace('"ODD"', odd).encode())
+        assert all(refusal.detail.isascii() for part in parts for refusal in part.refusals)
+        assert len(parts) == 1 + (odd != "[" * 10**5)
