@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from devices.division import PROVINCE
 from ingest.export import WRITERS, Format, What, select, session, whole_file
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, err, exit_codes
+from ingest.terminal import Config, err, exit_codes, moment
 
 Roles = Annotated[
     bool, typer.Option("--roles", help="Make the roles, or renew what they may do; as a superuser.")
@@ -46,7 +45,7 @@ def export(
     with exit_codes():
         if format_ is Format.PARQUET and out is None:
             raise SettingsError("--format parquet writes a file: name it with --out")
-        selection = select(division, domain, _time("--from", since), _time("--to", until))
+        selection = select(division, domain, moment("--from", since), moment("--to", until))
         url = load(config).database_url.get_secret_value()
         target = whole_file(out) if out else nullcontext(sys.stdout.buffer)
         with session(url) as conn, target as stream, err.status("exporting") as live:
@@ -56,13 +55,3 @@ def export(
 
 def _said(format_: Format, done: int) -> str:
     return f"{done / 1e6:,.0f} MB" if format_ is Format.CSV else f"{done:,} rows"
-
-
-def _time(option: str, text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(
-            f"{option} {text!r}: write a day or a time, 2026-11-01 or 2026-11-01T08:00+08:00"
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

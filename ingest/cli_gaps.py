@@ -13,9 +13,9 @@ from rich.text import Text
 
 from devices import importer
 from devices.division import DOMAINS
-from ingest.cli_export import _time
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, exit_codes, out
+from ingest.terminal import Config, exit_codes, moment, out
+from schemas.payload import storable
 
 gaps = typer.Typer(help="Where terminals are missing, since when, and whom to call.", no_args_is_help=True)
 maintenance = typer.Typer(help="Planned silence: no gap opens there.", no_args_is_help=True)
@@ -127,7 +127,9 @@ def ack(
 @maintenance.command(epilog="Example: ganzhi maintenance add --gateway jn-water-01 --from 2026-12-01T22:00+08:00 "
                             "--to 2026-12-02T02:00+08:00 --reason 换卡")  # fmt: skip
 def add(
-    since: Annotated[str, typer.Option("--from", help="Start, ISO 8601; UTC where it names no zone.")],
+    since: Annotated[
+        str, typer.Option("--from", help="Start, ISO 8601; Shandong's time (UTC+8) where it names no zone.")
+    ],
     until: Annotated[str, typer.Option("--to", help="End; leave the terminals time to report again.")],
     reason: Annotated[str, typer.Option(help="Why, for who is on call.")],
     division: Division = None,
@@ -145,7 +147,9 @@ def add(
             raise SettingsError("name a place with --division or a gateway with --gateway, one of the two")
         if domain is not None and (gateway is not None or domain not in DOMAINS):
             raise SettingsError(f"--domain goes with --division and is one of {', '.join(DOMAINS)}")
-        start, end = _time("--from", since), _time("--to", until)
+        start, end = moment("--from", since, SHANDONG), moment("--to", until, SHANDONG)
+        if not storable(reason) or not reason.isprintable():
+            raise SettingsError("--reason holds characters that nobody can read: write words")
         if start >= end:
             raise SettingsError(f"--from {start.isoformat()} is not before --to {end.isoformat()}")
         place = None if division is None else _checked_division(division)

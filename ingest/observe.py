@@ -35,7 +35,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 STATUSES = 1_000
 """Stored together."""
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 STALE_LOOKS = 3
 """Looks missed before it counts as not ready."""
 PATIENCE_SECONDS = 60
@@ -113,7 +113,12 @@ async def _live(
     try:
         await there(rounds.load)
     except AnotherObserverError as error:
-        raise CommandError(str(error)) from None
+        if metrics.seen is None:
+            raise CommandError(str(error)) from None
+        log.warning("lock_held", reason="by our own connection that was lost, or by another observer",
+                    retry_in_seconds=RETRY_SECONDS)  # fmt: skip
+        await asyncio.wait([stop], timeout=RETRY_SECONDS)
+        return
     log.info("observer_loaded")
     hearing = asyncio.create_task(statuses.hear(rounds, there), name="statuses")
     try:
@@ -145,9 +150,20 @@ class Statuses:
             if not self._waiting:
                 self._waiting = await self._transport.receive(STATUSES)
             said = [(status, message.retain) for message in self._waiting if (status := self._read(message))]
-            await there(lambda: rounds.hear_statuses(said))  # noqa: B023  awaited before `said` changes
+            await there(lambda: self._store(rounds, said))  # noqa: B023  awaited before `said` changes
             self._transport.acknowledge(self._waiting)
             self._waiting = []
+
+    def _store(self, rounds: Rounds, said: list[tuple[Status, bool]]) -> None:
+        """What the database refuses, though it was read, costs itself alone: it would come again for ever."""
+        try:
+            rounds.hear_statuses(said)
+        except psycopg.DataError as error:
+            if len(said) > 1:
+                for one in said:
+                    self._store(rounds, [one])
+            elif self._quota.take():
+                log.warning("bad_status", gateway=said[0][0].gateway, reason=str(error).strip())
 
     def _read(self, message: Message) -> Status | None:
         try:

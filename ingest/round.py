@@ -24,7 +24,7 @@ from devices.observer import Observer
 from devices.presence import Counts, Fleet, Life
 from devices.store import identifier_nodes
 from ingest import gaps as gap_store
-from ingest.settings import Settings
+from ingest.settings import OnUnknownGateway, Settings
 from schemas.sql import queries
 from schemas.status import Status
 
@@ -76,11 +76,18 @@ class Rounds:
     def load(self) -> None:
         """Rebuild everything from the database. Raises `AnotherObserverError`."""
         self._observer.load()
-        self._grid = Grid({id_: (place, domain) for id_, place, domain in self._conn.execute(SQL["cells"])})
+        if row := self._conn.execute(SQL["last_recount"]).fetchone():
+            self._rest["recount_difference"] = row[1]
 
     def hear_statuses(self, said: Sequence[tuple[Status, bool]]) -> None:
-        """Store what gateways say of themselves, the last word of each; True marks a retained one."""
+        """Store what gateways say of themselves, the last word of each; True marks a retained one.
+
+        Of gateways that nobody registered nothing is stored where they are to be rejected.
+        """
         last = {status.gateway: (status, retained) for status, retained in said}
+        if self._settings.unknown_gateways is OnUnknownGateway.REJECT:
+            known = self._conn.execute(SQL["registered_gateways"], [list(last)]).fetchall()
+            last = {name: last[name] for (name,) in known}
         columns = [[s.gateway for s, _ in last.values()], [s.online for s, _ in last.values()],
                    [r for _, r in last.values()], [s.firmware for s, _ in last.values()]]  # fmt: skip
         divisions = {name: status.division for name, (status, _) in last.items()}
@@ -93,6 +100,10 @@ class Rounds:
         self._observer.follow()
         self._observer.number_gateways([])
         cells, numbers = self._observer.axes()
+        if cells != self._grid.size:
+            self._grid = Grid(
+                {id_: (place, domain) for id_, place, domain in self._conn.execute(SQL["cells"])}
+            )
         if len(self._reports) != numbers or now - self._quarter >= QUARTER_SECONDS:
             self._reports = shortest_reports(self._observer.fleet, numbers)
         gateways = self._gateways(now)

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -57,6 +58,17 @@ def fail(code: int, text: str) -> NoReturn:
     err.print("[bold red]ganzhi:[/]", end=" ")
     err.print(text, highlight=False, markup=False)
     raise typer.Exit(code)
+
+
+def moment(option: str, text: str, zone: tzinfo = UTC) -> datetime:
+    """A time as an option gives it, in `zone` where it names none. Raises `SettingsError`."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(
+            f"{option} {text!r}: write a day or a time, 2026-11-01 or 2026-11-01T08:00+08:00"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=zone)
 
 
 def run_service(service: Coroutine[Any, Any, T]) -> T:

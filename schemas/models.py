@@ -149,7 +149,7 @@ class GatewayStatus(BaseModel):
 
     online: StrictBool
     at: AwareDatetime | None = Field(default=None, description="missing: the arrival")
-    firmware: StrictStr | None = None
+    firmware: Annotated[Text, Field(max_length=200)] | None = None
 
 
 PUBLISHED: dict[str, type[BaseModel]] = {

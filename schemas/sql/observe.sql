@@ -1,9 +1,11 @@
 -- What the observer's process asks and writes beside its arrays, as ganzhi_observer.
 
 -- name: say_status
--- A retained word is old: it moves no time forward.
+-- A retained word is old: it moves no time forward, and a gateway that was heard since is not offline by it.
 UPDATE gateway AS g
-SET said_offline_at = CASE WHEN NOT new.online THEN coalesce(g.said_offline_at, now()) END,
+SET said_offline_at = CASE WHEN new.online THEN NULL
+                           WHEN new.retained AND g.last_seen IS NOT NULL THEN g.said_offline_at
+                           ELSE coalesce(g.said_offline_at, now()) END,
     firmware = coalesce(new.firmware, g.firmware),
     first_seen = coalesce(g.first_seen, now()),
     last_seen = CASE WHEN new.online AND NOT new.retained THEN now() ELSE g.last_seen END
@@ -88,4 +90,7 @@ SELECT (SELECT sum(n_live_tup)::bigint FROM pg_stat_user_tables WHERE relname IN
        (SELECT coalesce(sum(rows), 0)::bigint FROM maintenance WHERE job = 'duplicates')
 
 -- name: last_recount
-SELECT max(day) FROM indicator WHERE name = 'recount_difference'
+SELECT day, value::bigint FROM indicator WHERE name = 'recount_difference' ORDER BY day DESC LIMIT 1
+
+-- name: registered_gateways
+SELECT name FROM gateway WHERE name = ANY(%s) AND registered_at IS NOT NULL

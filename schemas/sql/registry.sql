@@ -23,6 +23,9 @@ SELECT (SELECT coalesce(max(id), 0) FROM terminal) + row_number() OVER (ORDER BY
        new.code, new.scheme, new.division, 'other', new.gateway, 'discovered'
 FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[]) AS new (code, scheme, division, gateway)
 WHERE NOT EXISTS (SELECT FROM terminal WHERE terminal.code = new.code)
+  AND NOT EXISTS (SELECT FROM alias WHERE alias.scheme = split_part(new.code, ':', 1)
+                  AND alias.value = substr(new.code, strpos(new.code, ':') + 1)
+                  AND alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to))
 
 -- name: put_aliases
 -- Answers those that can't be, and why.
@@ -70,7 +73,7 @@ ON CONFLICT (name) DO UPDATE
 -- name: version
 -- What raised it, and when an alias last began or ended by the clock alone.
 SELECT version,
-       (SELECT max(valid_from) FROM alias WHERE valid_from <= now()),
+       (SELECT max(valid_from) FROM alias WHERE announced AND valid_from <= now()),
        (SELECT max(valid_to) FROM alias WHERE valid_to <= now())
 FROM registry_version
 

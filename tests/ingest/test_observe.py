@@ -4,6 +4,7 @@ import json
 import urllib.request
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from tests.worker import Metrics
@@ -153,3 +154,66 @@ def test_a_database_that_is_away_is_waited_for(field, gateway, database):
     gateway.publish(PLACE.format("gw-a", "telemetry"), pack([902]))
     worker.wait(lambda m: m("database_up") == 1, "back")
     observer.wait(lambda m: m("terminals", "370200", "other", "discovered") == 1, "counting again")
+
+
+def test_a_status_that_cannot_be_stored_costs_itself(field, gateway):
+    """Garbage on the status topic is logged and acknowledged; what comes behind it counts."""
+    _, observer = field
+    for said in (
+        b'{"online": true, "firmware": "1\\u0000"}',
+        b"\xff",
+        b'{"online": false, "firmware": "%s"}' % (b"x" * 999),
+    ):
+        gateway.publish(PLACE.format("gw-b", "status"), said, retain=True)
+    gateway.publish(PLACE.format("gw-a", "status"), b'{"online": false}')
+    observer.wait(lambda m: m("gateways", "370200", "offline") == 1, "aware of the goodbye behind garbage")
+    assert sum(line["event"] == "bad_status" for line in observer.log) == 3
+    assert observer.terminate() == 0
+
+
+def test_a_retained_goodbye_is_old(field, gateway, database):
+    """Who was heard since its Will was published is not offline when the observer comes back and reads it again."""
+    _, observer = field
+    gateway.publish(PLACE.format("gw-a", "status"), b'{"online": false}', retain=True)
+    observer.wait(lambda m: m("gateways", "370200", "offline") == 1, "aware of the goodbye")
+    observer.kill()
+    database.execute("UPDATE gateway SET said_offline_at = NULL, last_seen = now() - interval '1 hour'")
+    observer.start()
+    observer.wait(lambda m: m("broker_connected") == 1, "subscribed")
+    observer.wait(lambda m: m("gateways", "370200", "online") == 2, "still sure that both are there")
+
+
+def test_unregistered_gateways_may_be_kept_out(database, gateway, new_worker):
+    """With GANZHI_UNKNOWN_GATEWAYS=reject the status of a gateway that nobody registered leaves nothing."""
+    database.execute("INSERT INTO gateway (name, division) VALUES ('ours', 370202)")
+    observer = new_worker("observe", observe_seconds=0.2, unknown_gateways="reject")
+    observer.start()
+    observer.wait(lambda m: m("broker_connected") == 1, "subscribed")
+    for name in ("intruder", "ours"):
+        gateway.publish(PLACE.format(name, "status"), b'{"online": true}')
+    observer.wait(lambda m: m("gateways", "370200", "online") == 1, "aware of ours")
+    assert database.rows("SELECT name FROM gateway") == [("ours",)]
+
+
+def test_a_connection_that_is_lost_is_made_again(field, database):
+    """An observer whose session the server ends takes its place again, also while its lock is still held."""
+    _, observer = field
+    before = observer.metrics()("observer_last_run_timestamp_seconds")
+    with psycopg.connect(database.url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ganzhi observe'"
+        )
+        conn.execute("SELECT pg_advisory_lock(hashtext('ganzhi.observer'))")
+        observer.wait(
+            lambda _: any(line["event"] == "lock_held" for line in observer.log), "waiting for its place"
+        )
+    observer.wait(lambda m: m("observer_last_run_timestamp_seconds") > before + 1, "counting again")
+
+
+def test_the_last_recount_outlives_a_restart(database, new_worker):
+    """What the last night's recount found stays in the metrics."""
+    known = "(current_date + 1, 'recount_difference', 370000, 7)"
+    database.execute(f"INSERT INTO indicator (day, name, division, value) VALUES {known}")
+    observer = new_worker("observe", observe_seconds=0.2)
+    observer.start()
+    observer.wait(lambda m: m("recount_difference") == 7, "aware of the last recount")

@@ -1,7 +1,13 @@
 -- One terminal under several names, and what its own name says.
 
--- The clock alone begins and ends an alias: workers ask for the last time that it did.
-CREATE INDEX alias_begins ON alias (valid_from);
+-- The clock alone begins and ends an alias: workers ask for the last time that it did. One that holds from its
+-- insertion on changes nothing that they keep: a terminal of its name, if there is one, is retired with it.
+ALTER TABLE alias ADD COLUMN announced bool NOT NULL DEFAULT false;
+COMMENT ON COLUMN alias.announced IS 'It began, or will, after it was inserted.';
+DROP TRIGGER registry_changed ON alias;
+CREATE TRIGGER registry_changed AFTER UPDATE OR DELETE ON alias
+    FOR EACH STATEMENT EXECUTE FUNCTION raise_registry_version();
+CREATE INDEX alias_begins ON alias (valid_from) WHERE announced;
 CREATE INDEX alias_ends ON alias (valid_to) WHERE valid_to IS NOT NULL;
 CREATE INDEX alias_terminal ON alias (terminal_id);
 
@@ -47,10 +53,10 @@ BEGIN
     IF reason IS NOT NULL THEN RETURN; END IF;
 
     IF own.valid_from IS NULL THEN
-        INSERT INTO alias VALUES (alias_scheme, alias_value, mine, since, until);
+        INSERT INTO alias VALUES (alias_scheme, alias_value, mine, since, until, since > now());
         outcome := 'created';
     ELSIF (own.valid_from, own.valid_to) IS DISTINCT FROM (since, until) THEN
-        UPDATE alias SET valid_from = since, valid_to = until
+        UPDATE alias SET valid_from = since, valid_to = until, announced = announced OR since > now()
         WHERE scheme = alias_scheme AND value = alias_value AND valid_from = own.valid_from;
         outcome := 'updated';
     ELSE
