@@ -2,7 +2,8 @@
 
 Pure. What must be remembered stands in the gaps themselves, as the database has them, so that an observer
 that starts anew goes on where the last one stopped. Each round: `gateway_down`, then `Fleet.count` with it,
-then `decide` with the same gateways, gaps and maintenance. Times are Unix seconds.
+then `decide` with the same gateways, gaps and maintenance. `blind` is a time that nobody saw or heard: the
+observer was away, or the service deaf. Times are Unix seconds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ from devices.coverage import units as apart
 from devices.division import PROVINCE
 from devices.gap import Decision, Gap, Maintenance, maintained
 from devices.gateways import GatewayNow
-from devices.presence import STATES, Counts
+from devices.presence import NAMED, STATES, Counts
+from devices.states import Blind
 
 MINIMUM_TERMINALS = 20
 """Under so many no cell is dark and nothing has an outage: a handful of meters is not a place."""
@@ -56,6 +58,8 @@ class _Cell(NamedTuple):
     left_behind: int
     """Of `left`, behind a gateway that may be the cause; `silent_behind` of `silent`."""
     silent_behind: int
+    silent_named: int
+    """Of `silent`, behind a gateway whose gap is open."""
     active: int
     ripe: int
     never: int
@@ -74,36 +78,37 @@ def declared_units(rows: Iterable[Target], day: date, grid: Grid) -> list[Unit]:
 
 def gateway_down(
     gateways: Iterable[GatewayNow], gaps: Iterable[Gap], planned: Sequence[Maintenance], now_seconds: float, size: int
-) -> npt.NDArray[np.bool_]:  # fmt: skip
-    """By gateway number, which may explain that terminals are silent; `size` is that of the array.
+) -> npt.NDArray[np.uint8]:  # fmt: skip
+    """By gateway number, which may explain that terminals are silent (1; `NAMED`: its gap is open).
 
-    Those with an open gap, those that are down or under maintenance, and those from which nothing came
-    for `SUSPECT_SECONDS`: they turn silent, or are heard, before anything else is opened for their terminals.
+    `size` is that of the array. Those with an open gap, those that are down or under maintenance, and those
+    from which nothing came for `SUSPECT_SECONDS`: they turn silent, or are heard, before anything else is
+    opened for their terminals.
     """
-    down = np.zeros(size, np.bool_)
+    down = np.zeros(size, np.uint8)
     named = {gap.gateway for gap in gaps if gap.gateway and gap.closed_seconds is None}
     for gateway in gateways:
         seen = gateway.last_seen_seconds
         quiet = seen is not None and now_seconds - seen > SUSPECT_SECONDS
-        down[gateway.number] = (
-            gateway.name in named
-            or gateway.state in DOWN
-            or quiet
-            or maintained(planned, now_seconds, _division(gateway), None, gateway.name) is not None
-        )
+        if gateway.name in named:
+            down[gateway.number] = NAMED
+        else:
+            covered = maintained(planned, now_seconds, _division(gateway), None, gateway.name) is not None
+            down[gateway.number] = gateway.state in DOWN or quiet or covered
     return down
 
 
 def decide(
     counts: Counts, cells: Mapping[int, tuple[int, str]], units: Iterable[Unit], gateways: Sequence[GatewayNow],
     gaps: Iterable[Gap], planned: Sequence[Maintenance], minimum: int = MINIMUM_TERMINALS,
+    blind: Blind | None = None,
 ) -> Decision:  # fmt: skip
     """What opens, changes and closes at `counts.at`.
 
     `cells` is division and domain by cell id; `gaps` are the open ones and those that closed within
     `RETURN_SECONDS`; `minimum` is what an outage and a dark cell need in terminals.
     """
-    round_ = _Round(counts, gaps, planned, minimum)
+    round_ = _Round(counts, gaps, planned, minimum, blind)
     round_.judge_gateways(gateways)
     round_.judge_cells(cells)
     round_.judge_units(units)
@@ -115,9 +120,11 @@ class _Round:
     """One call of `decide`, gateways before cells before plans."""
 
     def __init__(
-        self, counts: Counts, gaps: Iterable[Gap], planned: Sequence[Maintenance], minimum: int
-    ) -> None:
+        self, counts: Counts, gaps: Iterable[Gap], planned: Sequence[Maintenance], minimum: int,
+        blind: Blind | None,
+    ) -> None:  # fmt: skip
         self.now, self.counts, self.planned, self.minimum = counts.at, counts, planned, minimum
+        self.blind = blind
         self.decision = Decision()
         self._open: dict[tuple[Any, ...], Gap] = {}
         self._recent: dict[tuple[Any, ...], Gap] = {}
@@ -128,8 +135,6 @@ class _Round:
         """Missing terminals by cell id, where a gap of the cell stands for them."""
         self._new_left = self._new_silent = 0
         """Behind gateways whose outage opened just now: which cells theirs are, only the next count says."""
-        self._unsure = 0
-        """Silent behind gateways that are counted as a cause, but have no gap."""
 
     # Gateways.
 
@@ -141,26 +146,30 @@ class _Round:
             gap = self._find(("gateway", gateway.name))
             if gap is not None:
                 self._follow_gateway(gap, gateway, installed, live, left)
-            elif not self._open_gateway(gateway, installed, live, left):
-                self._unsure += installed - live
+            else:
+                self._open_gateway(gateway, installed, live, left)
 
-    def _open_gateway(self, gateway: GatewayNow, installed: int, live: int, left: int) -> bool:
+    def _open_gateway(self, gateway: GatewayNow, installed: int, live: int, left: int) -> None:
         figures = {"installed": installed, "live": live, "left": left, "live_before": live + left}
         if gateway.state in DOWN:
-            if not self._matters(gateway, installed):
-                return False
+            if not self._matters(gateway, installed) or not self._proven(gateway):
+                return
             figures |= {"state": gateway.state, "since": _iso(gateway.since_seconds)}  # type: ignore[dict-item]
             kind, expected = "gateway_offline", installed
         elif self._is_outage(live, left):
             kind, expected = "outage", min(live + left, installed)
         else:
-            return False
+            return
         division = _division(gateway)
         opened = self._start(Gap(kind, division, None, gateway.name, self.now, expected, live, figures))
         if opened and kind == "outage":
             self._new_left += left
             self._new_silent += installed - live
-        return opened
+
+    def _proven(self, gateway: GatewayNow) -> bool:
+        """What it says is; its silence only where somebody listened for long enough."""
+        listened = self.blind is None or self.now >= self.blind.fair_seconds(gateway.quiet_seconds)
+        return gateway.state == "offline" or bool(listened)
 
     def _matters(self, gateway: GatewayNow, installed: int) -> bool:
         away = self.now - (self.now if gateway.since_seconds is None else gateway.since_seconds)
@@ -180,7 +189,7 @@ class _Round:
         elif live >= RECOVERED_AT_LEAST * expected or (
             gap.kind == "gateway_offline" and before < self.minimum
         ):
-            self._close(gap, expected, live, "recovered" if expected else "no terminals left")
+            self._close(gap, expected, live, "recovered" if installed else "no terminals left")
         else:
             evidence["state"] = gateway.state
             self._keep(replace(gap, kind="outage", evidence=evidence), expected, live)
@@ -198,8 +207,9 @@ class _Round:
     def _figures(self, cell: int) -> _Cell:
         c = self.counts
         states = c.states[cell].tolist()
+        named = 0 if c.silent_named is None else int(c.silent_named[cell])
         return _Cell(states[LIVE], states[OVERDUE] + states[LOST], int(c.left[cell]), int(c.left_explained[cell]),
-                     int(c.silent_explained[cell]), int(c.active[cell]), int(c.ripe[cell]),
+                     int(c.silent_explained[cell]), named, int(c.active[cell]), int(c.ripe[cell]),
                      int(c.ripe_never[cell]))  # fmt: skip
 
     def _judge_outage(self, cell: int, division: int, domain: str, now: _Cell) -> bool:
@@ -290,7 +300,7 @@ class _Round:
         return live + left >= self.minimum and left >= OUTAGE_SHARE * (live + left)
 
     def _surely_behind(self, now: _Cell) -> bool:
-        return now.silent > 0 and now.silent_behind - self._unsure >= EXPLAINED_SHARE * now.silent
+        return now.silent > 0 and now.silent_named >= EXPLAINED_SHARE * now.silent
 
     def _find(self, place: tuple[Any, ...]) -> Gap | None:
         self._judged.add(place)

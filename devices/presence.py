@@ -32,6 +32,7 @@ from devices.states import (
     NO_DAY,
     SHANDONG_SECONDS,
     STATES,
+    Blind,
     Bools,
     Codes,
     Days,
@@ -65,6 +66,8 @@ __all__ = [
 
 BLOCK = 1 << 18
 """Rows looked at together: temporary columns stay in the cache, and threads meet seldom (half of it: 1.2 as long)."""
+NAMED = 2
+"""In `gateway_down`: its gap is open, so that what is silent behind it surely has a cause."""
 THREADS = 2
 """Of a pass; numpy lets the interpreter go for most of it (measured: 0.6 of the time of one)."""
 
@@ -103,16 +106,18 @@ class Counts:
     """Installed for more than `NEW_DAYS` and three reporting intervals."""
     ripe_never: Numbers
     left: Numbers
-    """Left `live` within the last 15 min, or half a reporting interval."""
+    """Left `live` within the last 15 min, or half a reporting interval, or while nobody looked."""
     left_explained: Numbers
     silent_explained: Numbers
-    """Overdue or lost, and explained."""
+    """Overdue or lost, and explained, or of a silence that proves nothing."""
     video: Numbers
     """[cells, 6]: in key areas: installed, live, smart, not known whether smart; not known whether in one; all."""
     gateway: Numbers
     """[gateways, 3]: installed, live, left."""
     invalid: Numbers
     """Installed or discovered, and every reading refused when last heard."""
+    silent_named: Numbers | None = None
+    """Of `silent_explained`, behind a gateway that has a gap; None: of none."""
 
 
 class Fleet:
@@ -236,8 +241,18 @@ class Fleet:
         assert number is not None
         return STATES[number]
 
-    def count(self, now_seconds: float, gateway_down: Bools | None, cells: int, gateways: int) -> Counts:
+    def newest_seconds(self) -> float | None:
+        """When anybody was last heard, as a Unix time; None where nobody ever was. 0.1 s for 300 million."""
+        newest = int(self.heard[: self.size].max(initial=0))
+        return float(EPOCH_SECONDS + newest) if newest else None
+
+    def count(
+        self, now_seconds: float, gateway_down: Bools | Codes | None, cells: int, gateways: int,
+        blind: Blind | None = None,
+    ) -> Counts:  # fmt: skip
         """Count every cell and gateway at a Unix time; `gateway_down` is by gateway number, None for none down.
+
+        In it 1 explains silence, 2 is a gateway whose gap is open; `blind` is as in `states.moment`.
 
         Raises ValueError where a terminal's cell or gateway has a number beyond `cells` or `gateways`.
         """
@@ -247,7 +262,7 @@ class Fleet:
                 f"but {cells} cells and {gateways} gateways were to be counted: read them anew first"
             )
         self._keep_notices(self.offline_at >= self.heard[self.offline_ids])
-        at = moment(self.kinds, now_seconds)
+        at = moment(self.kinds, now_seconds, blind)
         tallies = [_Tally(at, self.kinds, gateway_down, cells, gateways) for _ in range(THREADS)]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._add_part, tallies, range(THREADS)))
@@ -276,15 +291,21 @@ class Fleet:
         places = np.flatnonzero(silent)
         cell, gateway = self.cell[rows][places], self.gateway[rows][places]
         left = self.heard[rows][places] >= limit(tally.at.left, kind[places])
-        ids, notices = self._notices(rows)
+        ids, notices = self.notices(rows)
         old = ids[notices < limit(tally.at.notice, kind[ids])]
         left &= ~np.isin(places, old, assume_unique=True)
+        unproven = ~tally.at.judged.take(kind[places])
+        if unproven.any():
+            unproven &= ~np.isin(places, ids, assume_unique=True)  # a notice is a word, not silence
+            left &= ~unproven
         np.add.at(tally.left, cell[left], 1)
         np.add.at(tally.gateway_left, gateway[left], 1)
         if tally.down is not None:
-            explained = tally.down.take(gateway)
-            np.add.at(tally.silent_explained, cell[explained], 1)
-            np.add.at(tally.left_explained, cell[explained & left], 1)
+            blame = tally.down.take(gateway)
+            np.add.at(tally.left_explained, cell[(blame > 0) & left], 1)
+            np.add.at(tally.silent_named, cell[blame == NAMED], 1)
+            unproven |= blame > 0
+        np.add.at(tally.silent_explained, cell[unproven], 1)
 
     def _add_cameras(self, rows: slice, kind: Kinds, installed: Bools, live: Bools, tally: "_Tally") -> None:
         if not tally.video.any():
@@ -296,10 +317,10 @@ class Fleet:
 
     def _codes(self, rows: slice, kind: Kinds, at: Moment) -> Codes:
         return codes(
-            self.heard[rows], self.installed_day[rows], self.life[rows], kind, self._notices(rows), at
+            self.heard[rows], self.installed_day[rows], self.life[rows], kind, self.notices(rows), at
         )
 
-    def _notices(self, rows: slice) -> tuple[Numbers, Seconds]:
+    def notices(self, rows: slice) -> tuple[Numbers, Seconds]:
         """Places among the rows with a notice that holds, and when it came."""
         first, last = np.searchsorted(self.offline_ids, (rows.start, rows.stop))
         places = self.offline_ids[first:last].astype(np.int64) - rows.start
@@ -344,14 +365,17 @@ def _reach(gateway: npt.NDArray[np.int32], installed: Bools, live: Bools) -> npt
 class _Tally:
     """Sums over the blocks of one pass, and what they are compared with."""
 
-    def __init__(self, at: Moment, kinds: list[Kind], down: Bools | None, cells: int, gateways: int) -> None:
+    def __init__(
+        self, at: Moment, kinds: list[Kind], down: Bools | Codes | None, cells: int, gateways: int
+    ) -> None:
         self.at = at
-        self.down = down if down is not None and down.any() else None
+        self.down = down.astype(np.uint8) if down is not None and down.any() else None
         self.video = np.array([kind.video for kind in kinds], np.bool_)
         self.camera_class = np.array([ANSWERS[kind.key_area] * 3 + ANSWERS[kind.smart] for kind in kinds])
         self.by_class = np.zeros(cells * CLASSES, np.int64)
         self.by_reach = np.zeros(gateways * 2, np.int64)
-        self.left, self.left_explained, self.silent_explained = np.zeros((3, cells), np.int64)
+        self.left, self.left_explained = np.zeros((2, cells), np.int64)
+        self.silent_explained, self.silent_named = np.zeros((2, cells), np.int64)
         self.gateway_left = np.zeros(gateways, np.int64)
         self.cameras = np.zeros(cells * CAMERA_CLASSES, np.int64)
 
@@ -363,6 +387,7 @@ class _Tally:
             "left",
             "left_explained",
             "silent_explained",
+            "silent_named",
             "gateway_left",
             "cameras",
         ):
@@ -386,6 +411,7 @@ class _Tally:
             left=self.left,
             left_explained=self.left_explained,
             silent_explained=self.silent_explained,
+            silent_named=self.silent_named,
             video=self.cameras.reshape(-1, CAMERA_CLASSES) @ CAMERA_MEANINGS,
             gateway=gateway,
             invalid=invalid,

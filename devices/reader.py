@@ -177,6 +177,18 @@ class Reader:
                 sums[:] = [sums[0] + counted[0], sums[1] + counted[1]]
             self.taken.add(id_)
 
+    def heard_later(self) -> Ids:
+        """Who is named by a row of `heard` that is taken and not deleted, later than the fleet says; should be nobody.
+
+        Leaves out who was never heard here at all: the registry knows who was, or that the id is another's now.
+        """
+        fleet, found = self.fleet, BitMap()
+        for _, at, terminals, *_ in self._heard_rows(list(self.taken)):
+            ids = self._ids(terminals)
+            heard = fleet.heard[ids]
+            found |= BitMap(ids[(heard > 0) & (heard < int(at) - EPOCH_SECONDS)])
+        return np.array(found.to_array(), np.uint32)
+
     def _heard_rows(self, ids: list[int]) -> Iterator[tuple[Any, ...]]:
         """In the order in which they were heard, one at a time: a bitmap is up to 40 kB."""
         for start in range(0, len(ids), HEARD_AT_ONCE):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from enum import IntEnum
 from itertools import product
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ SHANDONG_SECONDS = 8 * 3_600
 STATES = ("planned", "never_heard", "live", "overdue", "lost", "retired", "discovered")
 NO_DAY = 32_767
 """`installed_day` of a terminal whose day of installation nobody entered."""
+RECOVERY_SECONDS = 900
+"""For so long after the service was deaf silence proves nothing, or for the time that a terminal may be silent."""
+UNSEEN_SECONDS = 30 * DAY_SECONDS
+"""Whoever left before is no news, as `active` forgets."""
 NEW_DAYS = 7
 """For so long after its installation a terminal is in no daily ratio and no never_heard gap."""
 Bools = npt.NDArray[np.bool_]
@@ -53,6 +57,24 @@ class Kind(NamedTuple):
     key_area: bool | None
 
 
+class Blind(NamedTuple):
+    """A time of which silence proves nothing, or that nobody looked at: what left `live` in it counts afterwards."""
+
+    since_seconds: float
+    """Until then all was seen."""
+    until_seconds: float
+    """From then on it is again; infinite while it lasts."""
+    deaf: bool
+    """The service heard nobody; False: terminals were heard, only the observer was away."""
+
+    def fair_seconds(self, quiet_seconds: Any) -> Any:
+        """Since when silence proves something again, where this long a silence is needed; a number or an array.
+
+        Whoever was not heard by a deaf service must have had the time to be heard.
+        """
+        return self.until_seconds + (np.maximum(RECOVERY_SECONDS, quiet_seconds) if self.deaf else 0)
+
+
 class Moment(NamedTuple):
     """One moment as limits: the earliest second (or last day) that still counts, by kind where it depends."""
 
@@ -65,12 +87,21 @@ class Moment(NamedTuple):
     active: Seconds
     left: Seconds
     notice: Seconds
+    judged: Bools
+    """By kind, whether silence proves something."""
 
 
-def moment(kinds: Iterable[Kind], now_seconds: float) -> Moment:
+def moment(kinds: Iterable[Kind], now_seconds: float, blind: Blind | None = None) -> Moment:
+    """The limits of a moment; `blind`, a time before it, widens that in which terminals are known to have left."""
     r, nbiot = np.array([(kind.report_seconds, int(kind.nbiot)) for kind in kinds] or [(1, 0)], np.int64).T
     today = math.floor((now_seconds + SHANDONG_SECONDS - EPOCH_SECONDS) / DAY_SECONDS)
     live, window = 1.5 * r + 600, np.maximum(900, r / 2)
+    judged = np.ones(len(r), np.bool_)
+    if blind is not None:
+        fair = blind.fair_seconds(live)
+        judged = np.broadcast_to(now_seconds >= fair, len(r))
+        unseen = min(now_seconds - blind.since_seconds, UNSEEN_SECONDS)
+        window = np.where(now_seconds < fair + window, np.maximum(window, unseen), window)
 
     def since(age: npt.NDArray[np.float64] | Numbers) -> Seconds:
         return _shared(np.ceil(now_seconds - EPOCH_SECONDS - age).clip(1, 2**31 - 1).astype(np.int32))
@@ -87,6 +118,7 @@ def moment(kinds: Iterable[Kind], now_seconds: float) -> Moment:
         active=since(np.maximum(30 * DAY_SECONDS, 3 * r)),
         left=since(live + window),
         notice=since(window),
+        judged=judged,
     )
 
 

@@ -50,9 +50,9 @@ def migrate(
             )
             server = conn.info.server_version // 10_000
         for line in [*(f"applied {step}" for step in done.applied), *made]:
-            out.print(line, highlight=False)
+            out.print(line, highlight=False, markup=False)
         out.print(
-            f"the database is at version {steps.newest()}, storage [bold]{done.storage}[/] on PostgreSQL {server}"
+            f"the database is at version {steps.newest()}, storage {done.storage} on PostgreSQL {server}"
         )
         if maintain or every:
             _maintain(settings, every)
@@ -68,7 +68,9 @@ def _maintain(settings: Settings, every: float | None) -> None:
         with store.connect(url, application="ganzhi maintain") as conn:
             rest = upkeep.REST if every else timedelta()
             if (
-                not upkeep.run(conn, settings, lambda line: out.print(line, highlight=False), rest)
+                not upkeep.run(
+                    conn, settings, lambda line: out.print(line, highlight=False, markup=False), rest
+                )
                 and not every
             ):
                 raise CommandError("maintenance is running already: wait for it, or end the other one")

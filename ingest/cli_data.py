@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ingest.settings import load
-from ingest.terminal import CommandError, Config, exit_codes, out
+from ingest.terminal import CommandError, Config, database, exit_codes, out
 from schemas.rejection import Reason
 
 rejections = typer.Typer(help="The quarantine: what was refused, and running it again.", no_args_is_help=True)
@@ -66,9 +66,9 @@ def list_(
     config: Config = None,
 ) -> None:  # fmt: skip
     """The newest rejections that are not resolved."""
-    from ingest import quarantine, store
+    from ingest import quarantine
 
-    with exit_codes(), store.connect(load(config).database_url.get_secret_value()) as conn:
+    with exit_codes(), database(load(config), "ganzhi rejections") as conn:
         rows = conn.execute(
             quarantine.SQL["list"], {"reason": reason, "division": division, "limit": limit, "all": all_}
         ).fetchall()
@@ -76,8 +76,13 @@ def list_(
                   title="拒收 rejections")  # fmt: skip
     for id_, received, place, gateway, why, rejected, total, resolved, detail in rows:
         table.add_row(str(id_), f"{received:%Y-%m-%d %H:%M:%S}", str(place or ""), gateway, why,
-                      f"{rejected} of {total}", f"{resolved:%Y-%m-%d %H:%M}" if resolved else "", detail)  # fmt: skip
+                      _refused(rejected, total), f"{resolved:%Y-%m-%d %H:%M}" if resolved else "", detail)  # fmt: skip
     out.print(table if rows else "no rejections")
+
+
+def _refused(rejected: int, total: int) -> str:
+    """Of a message that nobody could read, nobody knows how many readings it had."""
+    return f"{rejected:,} of {total:,}" if total else "全部 all"
 
 
 @rejections.command(epilog="Example: ganzhi rejections show 42")
@@ -87,23 +92,28 @@ def show(
     config: Config = None,
 ) -> None:
     """One rejection: where it came from, what was wrong with each reading, and the payload."""
-    from ingest import quarantine, store
+    from ingest import quarantine
 
     with exit_codes():
-        with store.connect(load(config).database_url.get_secret_value()) as conn:
+        with database(load(config), "ganzhi rejections") as conn:
             row = conn.execute(quarantine.SQL["show"], [number]).fetchone()
         if row is None:
             raise CommandError(f"no rejection {number}; ganzhi rejections list --all shows them")
         if raw:
             sys.stdout.buffer.write(row[10])
             return
-        for name, value in zip(("id", "received", "topic", "division", "gateway", "reason", "rejected", "total"),
-                               row, strict=False):  # fmt: skip
-            out.print(f"[bold]{name:>10}[/]  {value}", highlight=False)
+        facts = zip(("id", "received", "topic", "division", "gateway", "reason"), row, strict=False)
+        for name, value in (*facts, ("refused", _refused(row[6], row[7]))):
+            _fact(name, str(value))
         for entry in row[8]:
-            out.print(f"[bold]{entry['index'] if entry['index'] is not None else 'message':>10}[/]  {entry['reason']}: "
-                      f"{entry['detail']} [dim]{entry.get('hint', '')}[/]", highlight=False)  # fmt: skip
-        out.print(row[10].decode("utf-8", "backslashreplace"), markup=False, highlight=False)
+            place = "message" if entry["index"] is None else str(entry["index"])
+            _fact(place, f"{entry['reason']}: {entry['detail']} {entry.get('hint') or ''}".rstrip())
+        out.print(row[10].decode("utf-8", "backslashreplace"))
+
+
+def _fact(name: str, text: str) -> None:
+    out.print(f"{name:>10}", style="bold", end="  ")
+    out.print(text)
 
 
 @rejections.command(epilog="Example: ganzhi rejections replay --reason unknown_terminal --dry-run")
@@ -113,11 +123,11 @@ def replay(
     config: Config = None,
 ) -> None:  # fmt: skip
     """Run what was refused again, after a fix: what lands is stored once and marked as resolved."""
-    from ingest import quarantine, store
+    from ingest import quarantine
 
     with exit_codes():
         settings = load(config)
-        with store.connect(settings.database_url.get_secret_value()) as conn, out.status("replaying") as live:
+        with database(settings, "ganzhi rejections") as conn, out.status("replaying") as live:
             done = quarantine.Replayed()
             for done in quarantine.Quarantine(conn, settings).replay(
                 reason=reason, division=division, dry_run=dry_run

@@ -10,7 +10,7 @@ import typer
 from devices.division import PROVINCE
 from ingest.export import WRITERS, Format, What, select, session, whole_file
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, err, exit_codes, moment
+from ingest.terminal import Config, checked_domain, err, exit_codes, moment
 
 Roles = Annotated[
     bool, typer.Option("--roles", help="Make the roles, or renew what they may do; as a superuser.")
@@ -31,26 +31,29 @@ def export(
     since: Annotated[str, typer.Option("--from", help="Start, ISO 8601; UTC where it names no zone.")],
     until: Annotated[str, typer.Option("--to", help="End, not included.")],
     division: Annotated[int, typer.Option(help="Division, all within it included.")] = PROVINCE,
-    domain: Annotated[str | None, typer.Option(help="Only of this domain, such as municipal.")] = None,
-    what: Annotated[What, typer.Option(help="Readings, or rollups by hour and cell or day and terminal.")] = (
-        What.READINGS
-    ),
+    domain: Annotated[
+        str | None, typer.Option(help="Only of this domain, such as municipal or 市政.")
+    ] = None,
+    what: Annotated[
+        What, typer.Option(help="Readings, rollups by hour and cell or day and terminal, or indicators.")
+    ] = What.READINGS,
     format_: Annotated[
         Format, typer.Option("--format", help="Parquet needs the extra `parquet`.")
     ] = Format.CSV,
     out: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
     config: Config = None,
 ) -> None:
-    """Readings or rollups of a division, domain and period, for sharing. Nothing is written to the database."""
+    """Readings, rollups or indicators of a division and period, for sharing. Nothing is written to the database."""
     with exit_codes():
         if format_ is Format.PARQUET and out is None:
             raise SettingsError("--format parquet writes a file: name it with --out")
-        selection = select(division, domain, moment("--from", since), moment("--to", until))
+        period = moment("--from", since), moment("--to", until)
+        selection = select(what, division, checked_domain(domain), *period)
         url = load(config).database_url.get_secret_value()
         target = whole_file(out) if out else nullcontext(sys.stdout.buffer)
         with session(url) as conn, target as stream, err.status("exporting") as live:
             count = WRITERS[format_](conn, what, selection, stream, lambda n: live.update(_said(format_, n)))
-        err.print(f"{count:,} rows" + (f" in {out}" if out else ""), highlight=False)
+        err.print(f"{count:,} rows" + (f" in {out}" if out else ""))
 
 
 def _said(format_: Format, done: int) -> str:

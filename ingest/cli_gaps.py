@@ -1,26 +1,23 @@
-"""The on-call's commands: `gaps list, show, ack` and `maintenance add, list`."""
+"""The on-call's commands: `gaps list, show, ack` and `maintenance add, end, list`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from psycopg import Connection
 from rich.table import Table
-from rich.text import Text
 
 from devices import importer
-from devices.division import DOMAINS
+from devices.importer import SHANDONG
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, exit_codes, moment, out
+from ingest.terminal import Config, checked_domain, database, exit_codes, moment, out
 from schemas.payload import storable
 
 gaps = typer.Typer(help="Where terminals are missing, since when, and whom to call.", no_args_is_help=True)
 maintenance = typer.Typer(help="Planned silence: no gap opens there.", no_args_is_help=True)
 
-SHANDONG = timezone(timedelta(hours=8), "UTC+8")
 KINDS_ZH = {"under_target": "未达计划", "dark": "全部失联", "outage": "大面积掉线", "gateway_offline": "网关离线",
             "never_heard": "从未上线"}  # fmt: skip
 
@@ -28,25 +25,24 @@ Number = Annotated[int, typer.Argument(metavar="ID")]
 Division = Annotated[str | None, typer.Option(help="A city with its counties, or a county, such as 370102.")]
 
 
-@contextmanager
-def _database(config: Path | None) -> Iterator[Connection[Any]]:
-    from ingest import store
-
-    with store.connect(load(config).database_url.get_secret_value(), application="ganzhi gaps") as conn:
-        yield conn
+def _database(config: Path | None) -> AbstractContextManager[Connection[Any]]:
+    return database(load(config), "ganzhi gaps")
 
 
 def _local(time: datetime | None) -> str:
     return "" if time is None else f"{time.astimezone(SHANDONG):%Y-%m-%d %H:%M}"
 
 
-def _cell(value: object) -> Text:
-    """As it is: what people wrote may look like markup."""
-    return Text("" if value is None else str(value))
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _place(division: int | None, zh: str | None, en: str | None) -> str:
     return " ".join(str(part) for part in (division, zh, en) if part is not None)
+
+
+def _gap_place(gap: Any) -> str:
+    return _place(gap.division, gap.name_zh, gap.name_en) + (" 其余 rest" if gap.rest else "")
 
 
 def _kind(kind: str) -> str:
@@ -72,7 +68,7 @@ def list_(
     for gap in rows:
         planned = " 检修 maintenance" if "maintenance" in gap.evidence and gap.closed_at is None else ""
         cells = (gap.id, _local(gap.opened_at), _kind(gap.kind) + planned,
-                 _place(gap.division, gap.name_zh, gap.name_en), gap.domain, gap.gateway, f"{gap.live:,}",
+                 _gap_place(gap), gap.domain, gap.gateway, f"{gap.live:,}",
                  f"{gap.expected:,}", gap.owner, gap.contact, gap.acknowledged_by,
                  *([_local(gap.closed_at)] if all_ else []))  # fmt: skip
         table.add_row(*map(_cell, cells))
@@ -89,7 +85,8 @@ def show(number: Number, config: Config = None) -> None:
     facts = {
         "id": gap.id,
         "kind": _kind(gap.kind),
-        "place": _place(gap.division, gap.name_zh, gap.name_en),
+        "place": _gap_place(gap)
+        + (" of the city, without the counties that have targets of their own" if gap.rest else ""),
         "domain": gap.domain,
         "gateway": gap.gateway,
         "owner": gap.owner,
@@ -102,8 +99,8 @@ def show(number: Number, config: Config = None) -> None:
     }
     for name, value in facts.items():
         if value is not None:
-            out.print(f"[bold]{name:>28}[/]  ", end="")
-            out.print(value, highlight=False, markup=False)
+            out.print(f"{name:>28}", style="bold", end="  ")
+            out.print(value)
 
 
 @gaps.command(epilog="Example: ganzhi gaps ack 42 --by 王工")
@@ -121,41 +118,62 @@ def ack(
         new = store_.acknowledge(conn, number, by)
         gap = store_.show(conn, number)
     out.print("acknowledged" if new else "it was acknowledged before,", f"by {gap.acknowledged_by},",
-              f"{_local(gap.acknowledged_at)} UTC+8", highlight=False, markup=False)  # fmt: skip
+              f"{_local(gap.acknowledged_at)} UTC+8")  # fmt: skip
 
 
 @maintenance.command(epilog="Example: ganzhi maintenance add --gateway jn-water-01 --from 2026-12-01T22:00+08:00 "
                             "--to 2026-12-02T02:00+08:00 --reason 换卡")  # fmt: skip
 def add(
     since: Annotated[
-        str, typer.Option("--from", help="Start, ISO 8601; Shandong's time (UTC+8) where it names no zone.")
+        str,
+        typer.Option("--from", help="Start: a time, or a day. Shandong's (UTC+8) where it names no zone."),
     ],
-    until: Annotated[str, typer.Option("--to", help="End; leave the terminals time to report again.")],
+    until: Annotated[
+        str, typer.Option("--to", help="End, in the same form; leave the terminals time to report again.")
+    ],
     reason: Annotated[str, typer.Option(help="Why, for who is on call.")],
     division: Division = None,
     gateway: Annotated[
         str | None, typer.Option(help="A gateway; its terminals elsewhere go on as they do.")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="Of a division: this domain only.")] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Of a division: this domain only, such as municipal or 市政.")
+    ] = None,
     config: Config = None,
 ) -> None:
-    """Plan a maintenance: meanwhile no gap opens there, and gaps that are open are marked."""
+    """Plan a maintenance: meanwhile no gap opens there, and gaps that are open are marked.
+
+    With --domain it covers cells only: a gateway that is to be silent needs one of its own.
+    """
     from ingest import gaps as store_
 
     with exit_codes():
         if (division is None) == (gateway is None):
             raise SettingsError("name a place with --division or a gateway with --gateway, one of the two")
-        if domain is not None and (gateway is not None or domain not in DOMAINS):
-            raise SettingsError(f"--domain goes with --division and is one of {', '.join(DOMAINS)}")
+        if domain is not None and gateway is not None:
+            raise SettingsError(
+                "--domain goes with --division: all that is behind a gateway is silent at once"
+            )
         start, end = moment("--from", since, SHANDONG), moment("--to", until, SHANDONG)
         if not storable(reason) or not reason.isprintable():
             raise SettingsError("--reason holds characters that nobody can read: write words")
         if start >= end:
             raise SettingsError(f"--from {start.isoformat()} is not before --to {end.isoformat()}")
         place = None if division is None else _checked_division(division)
+        planned = store_.Planned(place, checked_domain(domain), gateway, start, end, reason)
         with _database(config) as conn:
-            number = store_.plan_maintenance(conn, store_.Planned(place, domain, gateway, start, end, reason))
-    out.print(f"maintenance {number}: {_local(start)} to {_local(end)} UTC+8", highlight=False)
+            number = store_.plan_maintenance(conn, planned)
+    out.print(f"maintenance {number}: {_local(start)} to {_local(end)} UTC+8")
+
+
+@maintenance.command(epilog="Example: ganzhi maintenance end 7")
+def end(number: Number, config: Config = None) -> None:
+    """End a maintenance now; one that has not begun is removed. From then on gaps open there as anywhere."""
+    from ingest import gaps as store_
+
+    with exit_codes(), _database(config) as conn:
+        began = store_.end_maintenance(conn, number)
+    out.print(f"maintenance {number} " + ("is over" if began else "had not begun: it is removed"))
 
 
 @maintenance.command("list", epilog="Example: ganzhi maintenance list")

@@ -3,22 +3,23 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from psycopg import Connection
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 from rich.table import Table
 
 from devices import identifier, importer
 from devices.code import canonical
 from devices.datum import Datum
-from devices.division import DOMAINS, PROVINCE
+from devices.division import PROVINCE
+from devices.importer import SHANDONG
 from ingest.settings import Settings, SettingsError, load
-from ingest.terminal import CommandError, Config, err, exit_codes, out
+from ingest.terminal import CommandError, Config, checked_domain, database, err, exit_codes, moment, out
 from ingest.terminals import Imported
 
 terminals = typer.Typer(help="The registry: which terminals there are, and where.", no_args_is_help=True)
@@ -30,12 +31,8 @@ File = Annotated[
 ]
 
 
-@contextmanager
-def _database(settings: Settings) -> Iterator[Connection[Any]]:
-    from ingest import store
-
-    with store.connect(settings.database_url.get_secret_value(), application="ganzhi registry") as conn:
-        yield conn
+def _database(settings: Settings) -> AbstractContextManager[Connection[Any]]:
+    return database(settings, "ganzhi registry")
 
 
 @terminals.command("import", epilog="Example: ganzhi terminals import meters.csv --datum gcj02")
@@ -54,8 +51,9 @@ def import_terminals(
 
     with exit_codes():
         settings = load(config)
-        with _database(settings) as conn, Progress(console=err, transient=True) as bar:
-            task = bar.add_task(file.name, total=1.0)
+        columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+        with _database(settings) as conn, Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task("", total=1.0)
 
             def progress(share: float) -> None:
                 bar.update(task, completed=share)
@@ -69,15 +67,13 @@ def import_terminals(
 
 def _say(done: Imported) -> None:
     out.print(f"{done.created:,} created, {done.updated:,} updated, {done.unchanged:,} unchanged, "
-              f"{done.refused:,} refused", highlight=False)  # fmt: skip
+              f"{done.refused:,} refused")  # fmt: skip
     if done.refused_file:
-        out.print(f"refused lines and why: {done.refused_file}", highlight=False, soft_wrap=True)
+        out.print(f"refused lines and why: {done.refused_file}", soft_wrap=True)
     if done.suspect_imeis:
-        out.print(
-            f"{done.suspect_imeis:,} IMEIs have a wrong check digit; they are registered", highlight=False
-        )
+        out.print(f"{done.suspect_imeis:,} IMEIs have a wrong check digit; they are registered")
     if done.ignored:
-        out.print(f"columns that nobody knows: {', '.join(done.ignored)}", highlight=False, markup=False)
+        out.print(f"columns that nobody knows: {', '.join(done.ignored)}")
 
 
 @terminals.command(
@@ -87,10 +83,15 @@ def alias(
     code: Annotated[str, typer.Argument(help="The terminal's own code.")],
     name: Annotated[str, typer.Argument(metavar="SCHEME:VALUE", help="What another platform calls it.")],
     since: Annotated[
-        str | None, typer.Option("--from", help="First day or time; now, or as it was, without it.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="First day or time, Shandong's (UTC+8) where it names no zone; now, or as it was, without it.",
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", help="Day or time at which the name is free again.")
+        str | None,
+        typer.Option("--to", help="Day or time at which the name is free again, in the same form."),
     ] = None,
     config: Config = None,
 ) -> None:
@@ -99,18 +100,23 @@ def alias(
 
     with exit_codes():
         other = _checked(importer.alias, name)
-        times = [_checked(importer.moment, text) for text in (since, until)]
+        times = [
+            moment(option, text, SHANDONG) if text else None
+            for option, text in (("--from", since), ("--to", until))
+        ]
         with _database(load(config)) as conn:
             outcome, retired = registry.put_alias(conn, canonical(code), other, *times)
     out.print(outcome)
     if retired:
-        out.print(f"{retired} was discovered before: it is retired, and keeps its readings", highlight=False)
+        out.print(f"{retired} was discovered before: it is retired, and keeps its readings")
 
 
 @terminals.command(epilog="Example: ganzhi terminals export --division 370100 --out jinan.csv")
 def export(
     division: Annotated[int, typer.Option(help="Division, all within it included.")] = PROVINCE,
-    domain: Annotated[str | None, typer.Option(help="Only of this domain, such as municipal.")] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Only of this domain, such as municipal or 市政.")
+    ] = None,
     state: Annotated[
         str | None, typer.Option(help="Only in this state; discovered ones are left out without it.")
     ] = None,
@@ -125,13 +131,13 @@ def export(
 
     with exit_codes():
         place = _checked(importer.division, str(division))
-        for name, value, known in (("--domain", domain, DOMAINS), ("--state", state, STATES)):
-            if value not in {None, *known}:
-                raise SettingsError(f"{name} {value}: there are {', '.join(known)}")
+        chosen = checked_domain(domain)
+        if state not in {None, *STATES}:
+            raise SettingsError(f"--state {state}: there are {', '.join(STATES)}")
         target = whole_file(file) if file else nullcontext(sys.stdout.buffer)
         with _database(load(config)) as conn, target as stream:
-            count = registry.export(conn, stream, place, domain, state)
-        err.print(f"{count:,} terminals" + (f" in {file}" if file else ""), highlight=False)
+            count = registry.export(conn, stream, place, chosen, state)
+        err.print(f"{count:,} terminals" + (f" in {file}" if file else ""))
 
 
 @terminals.command(epilog="Example: ganzhi terminals show imei:860000000000009")
@@ -146,18 +152,22 @@ def show(
         row, aliases = registry.show(conn, code)
         heard = last_heard(conn, row["id"])
         state = state_of(conn, row["id"], time.time())
-    out.print(f"{'now':>18}  {state}, " + (f"last heard {heard:%Y-%m-%d %H:%M:%S} UTC" if heard else "never heard"),
-              highlight=False)  # fmt: skip
+    last = f"last heard {heard:%Y-%m-%d %H:%M:%S} UTC" if heard else "never heard"
+    out.print(f"{'now':>18}  {state}, {last}")
     for name, value in row.items():
         if value is not None:
-            out.print(f"[bold]{name:>18}[/]  ", end="")
-            out.print(value, highlight=False, markup=False)
+            out.print(f"{name:>18}", style="bold", end="  ")
+            out.print(value)
     for label, text in _said_by(row["code"]):
-        out.print(f"{label:>18}  {text}", highlight=False, markup=False)
+        out.print(f"{label:>18}  {text}")
     for alias, since, until, before in aliases:
-        period = f"from {since:%Y-%m-%d %H:%M}" + (f" to {until:%Y-%m-%d %H:%M}" if until else "")
+        period = f"from {_local(since)}" + (f" to {_local(until)}" if until else "")
         earlier = f"; readings of before under id {before}" if before else ""
-        out.print(f"{'alias':>18}  {alias} {period}{earlier}", highlight=False, markup=False)
+        out.print(f"{'alias':>18}  {alias} {period} UTC+8{earlier}")
+
+
+def _local(time: datetime) -> str:
+    return f"{time.astimezone(SHANDONG):%Y-%m-%d %H:%M}"
 
 
 def _said_by(code: str) -> Iterator[tuple[str, str]]:
@@ -183,7 +193,7 @@ def retire(
     day: date = (on or datetime.now(UTC)).date()
     with exit_codes(), _database(load(config)) as conn:
         done = registry.retire(conn, codes, day)
-    out.print(f"{done:,} retired, {len(codes) - done:,} were before", highlight=False)
+    out.print(f"{done:,} retired, {len(codes) - done:,} were before")
 
 
 @terminals.command(epilog="Example: ganzhi terminals forget imei:860000000000009 --yes")
@@ -199,14 +209,13 @@ def forget(
     with exit_codes(), _database(load(config)) as conn:
         row, aliases = registry.show(conn, code)
         names = ", ".join(name for name, *_ in aliases)
-        out.print(f"{row['code']}{f' ({names})' if names else ''}, {row['state']}, {row['division_name']}",
-                  highlight=False, markup=False)  # fmt: skip
+        out.print(f"{row['code']}{f' ({names})' if names else ''}, {row['state']}, {row['division_name']}")  # fmt: skip
         if not yes and not typer.confirm("Remove it and all that it sent, for ever?"):
             raise CommandError("nothing was removed")
         with out.status("until every worker has seen it, then chunk by chunk"):
-            done = forgetting.forget(conn, code, lambda text: err.print(text, highlight=False, markup=False))
-    out.print(f"{done.readings:,} readings, {done.events:,} events, {done.rejections:,} rejections removed; "
-              f"{done.code} stands in its place", highlight=False)  # fmt: skip
+            done = forgetting.forget(conn, code, err.print)
+    out.print(f"{done.readings:,} readings, {done.events:,} events, {done.rejections:,} rejections emptied; "
+              f"{done.code} stands in its place")  # fmt: skip
 
 
 @gateways.command("import", epilog="Example: ganzhi gateways import gateways.csv")
@@ -252,10 +261,8 @@ def show_gateway(name: str, config: Config = None) -> None:
         for label, value in zip(("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "heard"),
                                 rows[0], strict=False):  # fmt: skip
             if value is not None:
-                out.print(f"{label:>12}  {value}", highlight=False, markup=False)
-        out.print(
-            f"{'terminals':>12}  " + (", ".join(f"{n:,} {s}" for s, n in counts) or "none"), highlight=False
-        )
+                out.print(f"{label:>12}  {value}")
+        out.print(f"{'terminals':>12}  " + (", ".join(f"{n:,} {s}" for s, n in counts) or "none"))
         _vendor(sheet(settings, name, rows[0][1]))
 
 
@@ -296,4 +303,4 @@ def _checked(read: importer.Reader, text: str | None) -> Any:
 
 def _vendor(lines: dict[str, str]) -> None:
     for label, text in lines.items():
-        out.print(f"{label:>12}  {text}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{label:>12}  {text}", soft_wrap=True)

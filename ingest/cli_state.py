@@ -29,7 +29,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
     config: Config = None,
 ) -> None:
-    """One screen: is it OK, what is stuck, since when. Exit code 1 when it is not OK."""
+    """One screen: is it OK, what is stuck, since when. Exit code 1 when it is not OK, 3 without the database."""
     from ingest import status as states
 
     with exit_codes(), suppress(KeyboardInterrupt):
@@ -45,13 +45,15 @@ def observe(
     recount: Annotated[
         bool,
         typer.Option(
-            "--recount", help="Count once more from the database, say what differs, and end; runs beside it."
+            "--recount",
+            help="Count the registry in the database, compare with what the running observer publishes, and end.",
         ),
     ] = False,
     config: Config = None,
 ) -> None:
     """States, coverage and gaps of all terminals, as metrics; one for each database. SIGTERM ends it."""
     from ingest import observe as service
+    from ingest import recount as recounting
 
     configure_logs()
     with exit_codes():
@@ -59,11 +61,16 @@ def observe(
         if not recount:
             run_service(service.run(settings))
             return
-        differing = service.recount(settings)
-        for cell, state, ours, theirs in differing:
-            out.print(
-                f"cell {cell}, {state}: {ours:,} in the arrays, {theirs:,} in the database", highlight=False
-            )
-        if differing:
-            raise CommandError(f"{len(differing)} counts differ")
-        out.print("no difference")
+        found = recounting.recount(settings)
+    out.print(f"compared with {found.against}", highlight=False, markup=False)
+    for city, domain, what, (before, after), database in found.differing:
+        published = f"{before:,}" if before == after else f"{before:,}, then {after:,}"
+        out.print(
+            f"{city} {domain}, {what}: {published} published, {database:,} in the database", highlight=False
+        )
+    with exit_codes():
+        if found.differing:
+            raise CommandError(f"{len(found.differing)} counts differ")
+    out.print(
+        "no difference: planned, installed, verified, never_heard, retired, discovered by city and domain"
+    )

@@ -24,13 +24,17 @@ TOPICS_MAX = 100_000
 
 
 def decoders(settings: Settings | None = None) -> dict[str, Decoder]:
-    """The decoders, by the name that the routes file uses; without settings they hold no secrets."""
+    """The decoders, by the name that the routes file uses; without settings they hold no secrets and no hooks.
+
+    Raises `RoutesError`.
+    """
+    hooks = Routes.load(settings.routes).hooks if settings else {}
     secrets = (settings.onenet_token, settings.onenet_aes_key) if settings else ()
     return {
         "telemetry": telemetry.decode,
         "presence": presence.decode,
         "sparkplug": sparkplug_message.decode,
-        "ctwing": ctwing.decoder({}),  # product id -> hook, for products that send transparent bytes
+        "ctwing": ctwing.decoder(hooks),
         "iotda": iotda.decode,
         "onenet": onenet.decoder(*(secret.get_secret_value() if secret else "" for secret in secrets)),
     }

@@ -66,7 +66,9 @@ class Imagined:
 def explain(message: Message, settings: Settings) -> tuple[list[Table], bool]:
     """Tables of the readings, events and refusals of a message; and whether anything was refused."""
     directory, registry, batch = Imagined(), Registry(), Batch()
-    decode = Decode(Routes.load(settings.routes), settings.max_payload_bytes, registry, by_name=decoders(settings))
+    decode = Decode(
+        Routes.load(settings.routes), settings.max_payload_bytes, registry, by_name=decoders(settings)
+    )
     resolver = Resolver(registry, OnUnknown.REGISTER, OnUnknown.REGISTER)
     resolver.load(directory)
     way, parts = decode(message)

@@ -1,4 +1,4 @@
-"""Readings and rollups of a division, domain and period as CSV or Parquet, streamed.
+"""Readings, rollups and indicators of a division, domain and period as CSV or Parquet, streamed.
 
 The session is read-only and names its tables without a schema: a city's reader exports its own rows.
 Memory does not grow with rows: CSV is the server's COPY passed on, Parquet comes by a cursor, a block
@@ -40,6 +40,7 @@ class What(StrEnum):
     READINGS = "readings"
     HOURLY = "hourly"
     DAILY = "daily"
+    INDICATORS = "indicators"
 
 
 class Format(StrEnum):
@@ -59,8 +60,12 @@ class Selection:
     until: datetime
 
 
-def select(division: int, domain: str | None, since: datetime, until: datetime) -> Selection:
+def select(what: What, division: int, domain: str | None, since: datetime, until: datetime) -> Selection:
     """The rows of a division and all within it. Raises `SettingsError` for what there is not."""
+    if what is What.INDICATORS and domain:
+        raise SettingsError(
+            f"--domain {domain}: indicators are of a place, all domains together; leave it out"
+        )
     if domain not in {None, *DOMAINS}:
         raise SettingsError(f"--domain {domain}: there are {', '.join(DOMAINS)}")
     if since >= until:
@@ -135,7 +140,7 @@ def _row_group(arrow: Any, cursor: Any, schema: Any) -> Any:
 
 def _type(arrow: Any, name: str) -> Any:
     kinds = {"timestamptz": arrow.timestamp("us", tz="UTC"), "text": arrow.string(), "float8": arrow.float64(),
-             "int8": arrow.int64(), "int4": arrow.int32(), "int2": arrow.int16()}  # fmt: skip
+             "date": arrow.date32(), "int8": arrow.int64(), "int4": arrow.int32(), "int2": arrow.int16()}  # fmt: skip
     return kinds[name]
 
 

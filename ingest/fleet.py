@@ -10,6 +10,8 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from devices.division import city
+from ingest import dialects
+from ingest.dialects import PUSHES
 from ingest.kinds import CAMERA, KIND_OF, KINDS, Kind
 from ingest.scenario import Fleet, Scenario, counties
 
@@ -58,6 +60,8 @@ class Gateway(NamedTuple):
     network: str = ""
     changes_per_day: float = 0
     installed_days_ago: int | None = None
+    dialect: str = ""
+    """Of another platform's or of Sparkplug; empty: its own topics, in the form of `content_type`."""
 
     @property
     def talkers(self) -> tuple[Terminal, ...]:
@@ -131,28 +135,42 @@ def _gateways(
     gateways, terminals = scenario.size(plan)
     places = itertools.cycle(_cities_in_turn(counties(plan.divisions), rng))
     for number, division in enumerate(itertools.islice(places, gateways)):
-        content_type = _content_type(number)
-        spelling = _spelling(content_type, rng)
+        name = f"{plan.profile}-{division}-{first_gateway + number:03d}"
+        dialect = "" if plan.dialect in {None, "senml", "plain"} else plan.dialect or ""
+        content_type = _form(plan.dialect, number)
+        spelling = 0 if dialect else _spelling(content_type, rng)
         own = range(first_terminal + number, first_terminal + terminals, gateways)
-        mine = tuple(_terminal(scenario, plan, division, n, spelling, rng) for n in own)
+        mine = tuple(_terminal(scenario, plan, division, name, n, spelling, rng) for n in own)
         yield Gateway(
-            f"{plan.profile}-{division}-{first_gateway + number:03d}", division, content_type,
-            rng.random() > UNANNOUNCED_SHARE, mine, plan.profile, plan.domain, plan.network, plan.changes_per_day,
-            plan.installed_days_ago,
+            name, division, content_type, rng.random() > UNANNOUNCED_SHARE, mine, plan.profile, plan.domain,
+            plan.network, plan.changes_per_day, plan.installed_days_ago, dialect,
         )  # fmt: skip
 
 
 def _terminal(
-    scenario: Scenario, plan: Fleet, division: int, number: int, spelling: int, rng: random.Random
+    scenario: Scenario,
+    plan: Fleet,
+    division: int,
+    gateway: str,
+    number: int,
+    spelling: int,
+    rng: random.Random,
 ) -> Terminal:
     phase, kind = rng.random(), KIND_OF[plan.profile]
     if rng.random() < plan.midnight_share:
         phase *= min(1.0, MIDNIGHT_SECONDS / plan.rhythm_seconds)
     registered = rng.random() >= plan.unregistered
     return Terminal(
-        _code(kind.code_form, number, division, rng), kind, phase, spelling, scenario.report_seconds(plan),
+        _code_in(plan, gateway, number, division, rng), kind, phase, spelling, scenario.report_seconds(plan),
         talks=not registered or rng.random() >= plan.sleepers, registered=registered,
     )  # fmt: skip
+
+
+def _code_in(plan: Fleet, gateway: str, number: int, division: int, rng: random.Random) -> str:
+    """A code as the fleet's dialect can say it."""
+    if plan.dialect == "sparkplug":
+        return dialects.code(gateway, f"device-{number:06d}")
+    return _code("imei" if plan.dialect in PUSHES else KIND_OF[plan.profile].code_form, number, division, rng)
 
 
 def _with_clones(gateways: list[Gateway], clones: int, rng: random.Random) -> list[Gateway]:
@@ -162,14 +180,22 @@ def _with_clones(gateways: list[Gateway], clones: int, rng: random.Random) -> li
         others = [
             number
             for number, gateway in enumerate(gateways)
-            if gateway.profile == source.profile and city(gateway.division) != city(source.division)
+            if (gateway.profile, gateway.dialect) == (source.profile, source.dialect)
+            and city(gateway.division) != city(source.division)
         ]
         known = [terminal for terminal in source.talkers if terminal.registered]
-        if others and known:
+        if others and known and source.dialect != "sparkplug":  # whose codes are of their edge node
             clone = rng.choice(known)._replace(phase=rng.random(), registered=False)
             other = gateways[number := rng.choice(others)]
             gateways[number] = other._replace(terminals=(*other.terminals, clone))
     return gateways
+
+
+def _form(dialect: str | None, number: int) -> str:
+    """The content type of a scenario's gateway."""
+    if dialect == "plain":
+        return PLAIN
+    return (SENML_JSON, SENML_CBOR)[number % 2] if dialect == "senml" else _content_type(number)
 
 
 def _content_type(number: int) -> str:

@@ -1,13 +1,15 @@
-"""`ganzhi terminals forget`: a terminal, its readings, events, aliases and rejections, gone for good.
+"""`ganzhi terminals forget`: a terminal, its readings, events, aliases and what was refused of it, gone for good.
 
 First its row is emptied, and no worker writes for it any more once all have seen that; then what it sent goes,
 a chunk or partition at a time, each in a transaction of its own, beside which readings come in. Breaks it off,
 the same command with the code `forgotten:ID`, which it says at once, does the rest.
 
-What stays: the row's id, rollups by cell, which name no terminal (maintenance counts those anew that still have
-their readings), and backups.
+What stays: the row's id, rows of rejections without payload and details, rollups by cell, which name no terminal
+(maintenance counts those anew that still have their readings), and backups.
 """
 
+import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +18,13 @@ from typing import Any
 from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
-from devices.code import FORGOTTEN
+from devices.code import FORGOTTEN, canonical
 from devices.store import SQL as REGISTRY
 from ingest.migrate import storage_of
 from ingest.terminals import SQL as TERMINALS
 from ingest.terminals import find
+from schemas.payload import Unreadable
+from schemas.senml_cbor import load_cbor
 from schemas.sql import queries
 
 SQL = queries("forget.sql")
@@ -29,6 +33,14 @@ SEEN_SECONDS = 10
 """After which every worker has seen a change of the registry (contract, section 4)."""
 NAMED_CHARACTERS = 8
 """A shorter name stands in payloads by chance, and a rejection may hold other terminals' readings."""
+IN_CODE = r"[\w.:/-]"
+"""Characters that go on a code where they stand beside it."""
+BEFORE = rf"(?<!{IN_CODE})(?:(?i:urn:|did:))?(?:(?i:{{scheme}}):)?"
+"""The scheme, as senders write it or leave it out."""
+BEFORE_IMEI = r"(?<![0-9])(?:[0-9]{5,10})?"
+"""CTWing's device ids end in the IMEI, with the product's number before it; others put a letter or _ between."""
+AFTER = rf"(?:[:/](?:[A-Za-z][\w.-]*|(?:[0-9]{{1,5}}/){{2}}[0-9]{{1,5}}))?[.:/]?(?!{IN_CODE})"
+"""A metric or an LwM2M path, a base name's separator, or the end of a sentence."""
 
 
 @dataclass(slots=True)
@@ -40,6 +52,7 @@ class Forgotten:
     readings: int = 0
     events: int = 0
     rejections: int = 0
+    """Emptied, not removed."""
 
 
 def forget(conn: Connection[Any], code: str, tell: Callable[[str], object], seen_seconds: float = SEEN_SECONDS
@@ -52,12 +65,12 @@ def forget(conn: Connection[Any], code: str, tell: Callable[[str], object], seen
     ids = [id_ for id_, _ in rows]
     names = [name for _, name in rows] + [name for (name,) in conn.execute(SQL["names"], [ids])]
     # While the names are known; and again for what comes until every worker has seen it.
-    done.rejections = conn.execute(SQL["rejections"], [_searched(names)]).rowcount
+    done.rejections = _empty_rejections(conn, names)
     _empty(conn, ids, names, done.code)
     tell(f"{done.code}: its row is empty; if this breaks off, forget {done.code}")
     time.sleep(seen_seconds)
     _delete_sent(conn, ids, done, tell)
-    done.rejections += conn.execute(SQL["rejections"], [_searched(names)]).rowcount
+    done.rejections += _empty_rejections(conn, names)
     return done
 
 
@@ -84,7 +97,40 @@ def _delete_sent(
         conn.execute(sql.SQL(SQL["rollup"]).format(sql.Identifier(*daily[0].split("."))), [ids])
 
 
-def _searched(names: list[str]) -> list[str]:
-    """As senders write them: without the scheme, which is ours or written in many ways."""
-    bare = {name.partition(":")[2] or name for name in names if not name.startswith(FORGOTTEN)}
-    return sorted(name for name in bare if len(name) >= NAMED_CHARACTERS)
+def _empty_rejections(conn: Connection[Any], names: list[str]) -> int:
+    """Empty the rejections that name the terminal; how many. Whoever's name only begins like its keeps theirs."""
+    bare = {text: scheme for scheme, text in map(_parts, names) if len(text) >= NAMED_CHARACTERS}
+    if not bare:
+        return 0
+    named = re.compile("|".join(map(_pattern, bare.values(), bare)))
+    found = [
+        number for number, payload, detail in conn.cursor().stream(SQL["mentions"], [list(bare)])
+        if named.search(_text(payload)) or named.search(detail)
+    ]  # fmt: skip
+    return conn.execute(SQL["empty_rejections"], [found]).rowcount
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Scheme and value; a code of no scheme is its own value. None of what is forgotten already."""
+    scheme, _, value = name.partition(":")
+    if name.startswith(FORGOTTEN):
+        return "", ""
+    return (scheme, value) if canonical(name).scheme == scheme or scheme == "other" else ("other", name)
+
+
+def _pattern(scheme: str, text: str) -> str:
+    """What matches this name and no longer one."""
+    before = BEFORE_IMEI if scheme == "imei" else BEFORE.format(scheme=scheme)
+    return before + re.escape(text) + AFTER
+
+
+def _text(payload: bytes) -> str:
+    """A payload as text. Strings of CBOR stand without quotes, so they are taken out of it: no CBOR is UTF-8."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        return json.dumps(load_cbor(payload), default=str, ensure_ascii=False)
+    except (Unreadable, TypeError, ValueError, RecursionError):
+        return payload.decode(errors="replace")

@@ -4,6 +4,7 @@ The observer calls `read`, decides (`devices.gaps`), and calls `write` in the tr
 What people do (acknowledge, plan maintenance) leaves a line in `audit`, and the observer never undoes it.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,10 +15,14 @@ from psycopg.types.json import Jsonb
 
 from devices.gap import Decision, Gap, Maintenance
 from devices.gaps import RETURN_SECONDS
+from devices.gateways import DEAF_SECONDS, GatewayNow, missed
+from devices.states import Blind
 from ingest.terminal import CommandError
 from schemas.sql import queries
 
 SQL = queries("gaps.sql")
+LOOK_KNOWN_SECONDS = 900
+"""A row of `coverage` bears the start of the quarter of an hour of its look."""
 LIST_MAX = 200
 """Gaps shown at once; as many have a series of their own."""
 
@@ -49,6 +54,32 @@ def write(conn: Connection[Any], decision: Decision) -> None:
         if decision.opened:
             conn.execute(SQL["open"], _columns((g.kind, g.division, g.domain, g.gateway, g.opened_seconds, g.expected,
                                                 g.live, Jsonb(g.evidence)) for g in decision.opened))  # fmt: skip
+
+
+def unseen(conn: Connection[Any], now_seconds: float, gateways: Iterable[GatewayNow]) -> Blind | None:
+    """What an observer that starts was not there for, or the service deaf; None: nothing, or it is the first start.
+
+    A deafness that an observer met stands in `audit`; one that nobody was there for is a hole in the
+    arrivals, in which gateways should have been heard.
+    When the last look was is known to a quarter of an hour.
+    """
+    last_look, noted, since, until = conn.execute(SQL["last_look"]).fetchone() or (None,) * 4
+    if last_look is None:
+        return None
+    met = Blind(float(since or 0), math.inf if until is None else float(until), deaf=True) if noted else None
+    if met and met.until_seconds > last_look:
+        return met
+    hole = conn.execute(SQL["silence"], {"since": last_look, "seconds": DEAF_SECONDS}).fetchone()
+    if hole and missed(gateways, hole[1] - hole[0]):
+        return Blind(hole[0], hole[1], deaf=True)
+    return met if now_seconds - last_look <= LOOK_KNOWN_SECONDS else Blind(last_look, now_seconds, deaf=False)
+
+
+def note_deafness(conn: Connection[Any], blind: Blind) -> None:
+    """Keep in `audit` that the service is deaf, or since when it hears again."""
+    lasts = blind.until_seconds == math.inf
+    detail = {"since": blind.since_seconds, "until": None if lasts else blind.until_seconds}
+    conn.execute(SQL["audit"], ["observer deaf" if lasts else "observer hears", "", Jsonb(detail)])
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
@@ -101,6 +132,19 @@ def plan_maintenance(conn: Connection[Any], planned: Planned) -> int:
         detail = planned._asdict() | {"since": planned.since.isoformat(), "until": planned.until.isoformat()}
         conn.execute(SQL["audit"], ["maintenance add", str(number), Jsonb(detail)])
     return int(number)
+
+
+def end_maintenance(conn: Connection[Any], number: int) -> bool:
+    """End a maintenance now: True; False: it had not begun, and is removed. Raises `CommandError` without one."""
+    with conn.transaction():
+        row = conn.execute(SQL["end_maintenance"], {"id": number}).fetchone()
+        if row is None:
+            raise CommandError(
+                f"no maintenance {number} that is not over; ganzhi maintenance list shows them"
+            )
+        began, planned = row
+        conn.execute(SQL["audit"], ["maintenance end", str(number), Jsonb(planned | {"removed": not began})])
+    return bool(began)
 
 
 def list_maintenance(conn: Connection[Any], *, past: bool = False) -> list[tuple[Any, ...]]:

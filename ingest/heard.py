@@ -1,7 +1,8 @@
 """Who is there, as a batch says it: terminals heard, said to be offline, refused; gateways that published. Pure.
 
 Heard is an arrival, whatever the device's clock says: a reading or an event, refused ones of known terminals
-included. Nothing late counts, and no offline notice (`online` = 0). Takes what is new of a batch: what came
+included. Nothing late counts, no offline notice (`online` = 0), and no event that is a platform's word about a
+terminal that said nothing (a command that expired). Takes what is new of a batch: what came
 before says nothing.
 """
 
@@ -41,7 +42,7 @@ def presence(fresh: Sealed, online: int | None) -> Presence:
     notice = timely & (fresh.rows["metric_id"] == (online or -1)) & (fresh.rows["value"] == 0)
     arrived = timely & ~notice
     heard = BitMap(np.sort(ids[arrived].astype(np.uint32)))  # sorted: half the time
-    heard.update(e.terminal_id for e in fresh.events if not e.late)
+    heard.update(e.terminal_id for e in fresh.events if e.heard)
     refused = BitMap()
     if len(fresh.refused):
         refused.update(np.unique(fresh.refused["terminal"]).astype(np.uint32))
@@ -56,7 +57,7 @@ def _offline(fresh: Sealed, timely: Mask, notice: Mask, online: int | None) -> B
         return BitMap()
     ids = fresh.rows["terminal_id"]
     rows = np.flatnonzero(timely & np.isin(ids, np.unique(ids[notice])))
-    events = [e for e in fresh.events if not e.late]
+    events = [e for e in fresh.events if e.heard]
     terminals = np.concatenate([ids[rows], fresh.refused["terminal"], _ints(e.terminal_id for e in events)])
     parts = np.concatenate([fresh.part_of_row[rows], fresh.refused["part"], _ints(e.part for e in events)])
     states, notices = np.zeros((2, len(terminals)), np.bool_)

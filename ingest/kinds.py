@@ -1,9 +1,15 @@
 """Kinds of simulated device: the signals of each, and how their values are spelt. Data, by profile."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from schemas.profiles import PROFILES
+
+
+def iso(seconds: float) -> str:
+    """A Unix time in ISO 8601, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Signal(NamedTuple):
@@ -18,6 +24,21 @@ class Signal(NamedTuple):
     on_share: float = 0.0
     """For states (0 or 1): how much of the time it is 1."""
     decimals: int = 2
+
+
+class Sample(NamedTuple):
+    """One reading as a terminal has it, in its own unit; `at` in Unix seconds."""
+
+    code: str
+    metric: str
+    unit: str
+    value: float
+    at: float
+
+    @property
+    def iso(self) -> str:
+        """Its time in ISO 8601, with milliseconds."""
+        return iso(self.at)
 
 
 class Kind(NamedTuple):

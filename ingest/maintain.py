@@ -1,7 +1,8 @@
 """Keeps the database as it has to be: retention, duplicates across envelopes, recompression, rollups, the ledger.
 
 Runs beside workers, as the owner of the tables, in short steps, each a transaction of its own; a step that does
-not get its lock in time is put off, said so, and done by the next run. Only one runs at a time. Measured with
+not get its lock in time is put off, said so, and done by the next run; one that fails is said, and costs itself
+alone. Only one runs at a time. Measured with
 10 million readings in a chunk: finding duplicates 13 s and removing 25,000 in 1.5 s, which no COPY waits for;
 recompression 6 to 11 s, which a COPY into that chunk waits for; compaction, which TimescaleDB 2.29 brought and which
 is for chunks that readings come to, 6.5 s, and a COPY waits 0.03 s.
@@ -14,11 +15,13 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.errors import DeadlockDetected, Diagnostic, LockNotAvailable, QueryCanceled
 
 from ingest.migrate import storage_of
 from ingest.settings import Settings
+from ingest.terminal import CommandError
 from schemas.sql import queries
 
 SQL = queries("maintain.sql")
@@ -42,7 +45,9 @@ SLICE_READINGS = 50_000
 SLICE_KEYS = 20_000
 """Of the ledger in one transaction, as many as a batch has: a worker that meets one of them waits no longer."""
 HEARD_KEPT = timedelta(days=7)
-"""Nobody takes bitmaps of who was heard into a snapshot yet; older ones than this go."""
+"""Bitmaps of who was heard, where no observer takes them into a snapshot."""
+HEARD_KEPT_FOR_OBSERVER = timedelta(days=30)
+"""Where one does: away for less, it loses nobody's last word. Who was heard in 30 days is active."""
 
 
 class Span(NamedTuple):
@@ -58,18 +63,24 @@ class Span(NamedTuple):
 
 
 def run(conn: Connection[Any], settings: Settings, tell: Tell, rest: timedelta = timedelta()) -> bool:
-    """Everything once; answers False when another one is running. Raises `SchemaError`, `psycopg.Error`.
+    """Everything once; answers False when another one is running.
 
-    With `rest`, chunks that are neither quiet nor longer than this without a look are left alone.
+    With `rest`, as on a schedule, chunks that are neither quiet nor longer than this without a look are left alone,
+    and what fails is left to the next run. Raises `CommandError` at the end where a step failed (without `rest`),
+    `SchemaError`, and `psycopg.Error` when the connection is lost.
     """
     row = conn.execute(SQL["try_lock"]).fetchone()
     if not row or not row[0]:
         return False
     try:
-        _Pass(conn, settings, tell, rest).run()
+        failed = _Pass(conn, settings, tell, rest).run()
     finally:
         if not conn.closed:
             conn.execute(SQL["unlock"])
+    if failed and not rest:
+        raise CommandError(
+            f"maintenance failed at {', '.join(failed)}; the other steps are done: see above for why"
+        )
     return True
 
 
@@ -94,31 +105,39 @@ class _Pass:
         self._timescale = storage_of(conn) == "timescale"
         self._compacts = self._timescale and self._one("may_compact")[0]
         self._now = _now(conn)
+        self._failed: list[str] = []
 
-    def run(self) -> None:
+    def run(self) -> list[str]:
+        """Every step; answers what failed."""
         self._conn.execute(SQL["session"])
         self._conn.execute(SQL["again_table"])
         if not self._timescale:
             self._try("partitions ahead", lambda: self._conn.execute(SQL["days_ahead"]))
         self._try("ledger", self.purge_ledger)
-        self._purge("heard", HEARD_KEPT)
-        self._purge("rejection", timedelta(days=self._settings.retention_rejection_days))
-        self._drop_raw()
-        for span in self._spans():
-            self._try(span.name, partial(self._tidy, span))
-        self._conn.execute(SQL["forget"], [[span.name for span in self._spans()]])
+        self._try("heard", lambda: self._purge("heard", HEARD_KEPT_FOR_OBSERVER, HEARD_KEPT))
+        kept = timedelta(days=self._settings.retention_rejection_days)
+        self._try("rejection", lambda: self._purge("rejection", kept))
+        self._try("retention", self._drop_raw)
+        self._try("chunks", self._tidy_all)
         if self._timescale:
-            self._drop_rollups()
+            self._try("rollups' retention", self._drop_rollups)
             self._try("rollups", self._refresh)
+        return self._failed
 
     def _try(self, subject: str, step: Callable[[], object]) -> None:
-        """A step that would hold others up is left to the next run."""
+        """A step that would hold others up is left to the next run; one that fails does not keep others from theirs."""
         try:
             step()
         except (LockNotAvailable, QueryCanceled, DeadlockDetected) as error:
             self._tell(f"{subject}: put off to the next run ({str(error).splitlines()[0]})")
+        except psycopg.Error as error:
+            if self._conn.closed:
+                raise
+            self._failed.append(subject)
+            self._tell(f"{subject}: failed ({error.sqlstate}: {str(error).splitlines()[0]})")
         finally:
-            self._conn.execute(SQL["limit_statement"], ["0"])
+            if not self._conn.closed:
+                self._conn.execute(SQL["limit_statement"], ["0"])
 
     def _note(self, job: str, subject: str, rows: int, until: datetime | None = None, *sizes: int) -> None:
         if rows or sizes:
@@ -149,9 +168,9 @@ class _Pass:
             gone += removed
         return gone
 
-    def _purge(self, table: str, kept: timedelta) -> None:
+    def _purge(self, table: str, *kept: timedelta) -> None:
         gone = 0
-        while removed := self._conn.execute(SQL[table], [kept]).rowcount:
+        while removed := self._conn.execute(SQL[table], kept).rowcount:
             gone += removed
         self._note(table, table, gone)
 
@@ -186,31 +205,38 @@ class _Pass:
     def _span(self, name: str) -> Span | None:
         return next((span for span in self._spans() if span.name == name), None)
 
+    def _tidy_all(self) -> None:
+        for span in self._spans():
+            self._try(span.name, partial(self._tidy, span))
+        self._conn.execute(SQL["forget"], [[span.name for span in self._spans()]])
+
     def _tidy(self, span: Span) -> None:
         """Recompress a span that changed and remove duplicates from it, until a look at it finds none.
 
         In this order: what comes after the recompression shows in the chunk's status, and is seen by the next run.
-        What came between a look and a recompression would be in order, and never looked at.
+        What came between a look and a recompression would be in order, and never looked at. A look that breaks off
+        after the recompression shows in a mark that is set before it.
         """
-        unchanged_for, done, changed = self._one("look", [span.name, span.written])
+        unchanged_for, done, changed, pending = self._one("look", [span.name, span.written])
         quiet = unchanged_for >= QUIET
         looked_at = self._now - done if done is not None else span.since
         rested = quiet or self._now - looked_at >= self._rest
         # By hand (no rest) everything is looked at that may have changed: the server counts with a delay.
         changed = not span.ordered if self._timescale else changed or not self._rest
         loose = quiet and self._timescale and self._one("compacted", [span.name])[0]
-        if not (changed or loose) or not rested:
+        if not (changed or loose or pending) or not rested:
             return
-        removed = 0
+        self._conn.execute(SQL["begin"], [span.name])
+        deleted = 0
         for _ in range(ROUNDS):
             if self._timescale:
                 self._try(span.name, partial(self._recompress, span.name, quiet=quiet))
             found = self._remove_duplicates(span)
-            removed += found
+            deleted += found
             if not found:
                 break
         compacts = self._compacts and not quiet
-        if self._timescale and (removed or compacts):
+        if self._timescale and (deleted or compacts):
             chunk = sql.Identifier(*span.name.split("."))
             self._try(span.name, lambda: self._conn.execute(sql.SQL(SQL["vacuum"]).format(chunk)))
         if after := self._span(span.name):
@@ -219,20 +245,22 @@ class _Pass:
         self._conn.execute(SQL["done"], [span.name])
 
     def _remove_duplicates(self, span: Span) -> int:
-        """Leave one of equal readings; answers how many went."""
+        """Leave one of equal readings; answers how many were deleted, those that were put back included."""
         self._conn.execute(SQL["again_clear"])
         self._conn.execute(SQL["find"], [span.since, span.until])
         self._conn.execute(SQL["again_analyze"])
-        removed = 0
+        if self._one("undecided")[0]:
+            self._conn.execute(SQL["decide"], [span.since, span.until])
+        deleted = 0
         for low, high in self._conn.execute(SQL["slices"], [SLICE_READINGS]).fetchall():
             values = {"since": span.since, "until": span.until, "low": low, "high": high}
             with self._conn.transaction():
-                rows = self._one("leave_one", values)[0]
-                self._note("duplicates", span.name, rows, span.until)
-            removed += rows
-        if not removed:
+                gone, kept = self._one("leave_one", values)
+                self._note("duplicates", span.name, gone - kept, span.until)
+            deleted += gone
+        if not deleted:
             self._note("differing", span.name, self._one("differing")[0], span.until)
-        return removed
+        return deleted
 
     def _recompress(self, chunk: str, *, quiet: bool) -> None:
         compactable = self._compacts and not quiet and self._one("is_out_of_order", [chunk])[0]
@@ -283,9 +311,13 @@ class _Pass:
                 continue
             hours_until = min(day + DAY, now_hour - QUIET)
             if hours_until > day:
-                self._conn.execute(SQL["refresh"], ["reading_hourly", day, hours_until])
+                self._refresh_one("reading_hourly", day, hours_until)
             if hours_until == day + DAY:
-                self._conn.execute(SQL["refresh"], ["reading_daily", day, day + DAY])
+                self._refresh_one("reading_daily", day, hours_until)
+
+    def _refresh_one(self, rollup: str, day: datetime, until: datetime) -> None:
+        values = [rollup, day, until]
+        self._try(f"{rollup} of {day:%Y-%m-%d}", lambda: self._conn.execute(SQL["refresh"], values))
 
     def _one(self, name: str, values: Any = None) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = self._conn.execute(SQL[name], values).fetchone()

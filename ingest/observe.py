@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 import psycopg
 import structlog
 
-from devices import observer
 from devices.observer import AnotherObserverError
 from ingest import http, store
 from ingest.migrate import storage_of
@@ -38,7 +37,7 @@ STATUSES = 1_000
 RETRY_SECONDS = 2.0
 STALE_LOOKS = 3
 """Looks missed before it counts as not ready."""
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 """For the night's recount, which holds looks up."""
 COMPLAINTS_PER_MINUTE = 60
 APPLICATION = "ganzhi observe"
@@ -186,9 +185,3 @@ def _ready_of(settings: Settings, metrics: ObserverMetrics, transport: Transport
         return missing
 
     return ready
-
-
-def recount(settings: Settings) -> list[tuple[int, str, int, int]]:
-    """Cell, state, count of the arrays and of SQL wherever they differ; beside a running observer."""
-    with _connect(settings) as conn:
-        return list(observer.recount(conn, time.time()).places)

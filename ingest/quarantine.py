@@ -16,6 +16,7 @@ from devices.registry import Registry
 from devices.store import Directory
 from ingest.batch import Batch, Sealed, is_reading, seal
 from ingest.births import Births
+from ingest.chunks import TooWideError
 from ingest.decode import Decode, decoders
 from ingest.migrate import storage_of
 from ingest.resolve import Resolver
@@ -66,25 +67,38 @@ class Quarantine:
         self._max_age_seconds = settings.max_age_seconds
 
     def replay(self, *, reason: str | None, division: int | None, dry_run: bool) -> Iterator[Replayed]:
-        """Replay open rejections, oldest first, a transaction for each chunk; yields the sums after each."""
-        done, after = Replayed(), 0
+        """Replay open rejections, oldest first, a transaction for each chunk; yields the sums after each.
+
+        One that spans more days than a transaction may touch stays open; a chunk that does is taken one by one.
+        """
+        done, after, at_once = Replayed(), 0, CHUNK
+        asked = {"reason": reason, "division": division}
         while True:
-            with self._conn.transaction(force_rollback=dry_run):
-                chosen = {"after": after, "reason": reason, "division": division, "limit": CHUNK}
-                rows = self._conn.execute(SQL["open"], chosen).fetchall()
-                if not rows:
-                    return
-                after = rows[-1][0]
-                before = astuple(done)
-                self._replay_chunk(rows, done)
-                did = {f.name: n - b for f, n, b in zip(fields(done), astuple(done), before, strict=True)}
-                asked = {"reason": reason, "division": division}
-                self._conn.execute(
-                    TERMINALS["audit"], ["rejections replay", f"{rows[0][0]} to {after}", Jsonb(did | asked)]
-                )
+            rows: list[Any] = []
+            try:
+                with self._conn.transaction(force_rollback=dry_run):
+                    chosen = asked | {"after": after, "limit": at_once}
+                    rows = self._conn.execute(SQL["open"], chosen).fetchall()
+                    if not rows:
+                        return
+                    self._replay_and_note(rows, done, asked)
+            except TooWideError:
+                self._begin_anew()
+                if len(rows) > 1:
+                    at_once = 1
+                    continue
+                done.rejections, done.refused = done.rejections + 1, done.refused + 1
+            after = rows[-1][0]
             if dry_run:
                 self._begin_anew()
             yield done
+
+    def _replay_and_note(self, rows: list[Any], done: Replayed, asked: dict[str, Any]) -> None:
+        before = astuple(done)
+        self._replay_chunk(rows, done)
+        did = {f.name: n - b for f, n, b in zip(fields(done), astuple(done), before, strict=True)}
+        note = ["rejections replay", f"{rows[0][0]} to {rows[-1][0]}", Jsonb(did | asked)]
+        self._conn.execute(TERMINALS["audit"], note)
 
     def _replay_chunk(self, rows: list[Any], done: Replayed) -> None:
         batch = Batch()

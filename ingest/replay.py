@@ -153,7 +153,8 @@ def replay(
     recordings = [load_recording(one) for one in series]
     shift = hours_to_now(recordings, time.time()) if shift_to_now else 0
     if refused := too_old(recordings, time.time() - settings.max_age_seconds - shift):
-        console.print(_advice(refused, settings.max_age_days, shifted=shift_to_now), soft_wrap=True)
+        advice = _advice(refused, settings.max_age_days, shifted=shift_to_now)
+        console.print(advice, style="yellow", soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with stop_on_signals() as stop, Publisher(settings, name="replay") as publisher, bar:
@@ -181,8 +182,8 @@ def _advice(refused: int, max_age_days: float, *, shifted: bool) -> str:
         else "--shift-to-now brings them to today; or set"
     )
     return (
-        f"[yellow]{refused:,} readings are older than {max_age_days:g} days, and a service with "
-        f"GANZHI_MAX_AGE_DAYS={max_age_days:g} refuses them as time_too_old;[/] {remedy} GANZHI_MAX_AGE_DAYS=0 "
+        f"{refused:,} readings are older than {max_age_days:g} days, and a service with "
+        f"GANZHI_MAX_AGE_DAYS={max_age_days:g} refuses them as time_too_old; {remedy} GANZHI_MAX_AGE_DAYS=0 "
         "where the service runs"
     )
 

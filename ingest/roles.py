@@ -23,6 +23,8 @@ CITY_GROUP = "ganzhi_city"
 def make(conn: Connection[Any], password_dir: Path | None, cities: Iterable[int] = ()) -> list[str]:
     """Create what is missing, set passwords, rights and the cities' views; answers what was done, a line each.
 
+    Rights and memberships of our roles that are not of `roles.sql` are taken back.
+
     `password_dir` holds a file for each role, named like it. Raises `SchemaError` when this is no superuser's
     connection, a division has no reader of its own, or a password can't be read; then nothing is changed.
     """
@@ -32,12 +34,13 @@ def make(conn: Connection[Any], password_dir: Path | None, cities: Iterable[int]
         raise SchemaError(f"{conn.info.user} may not make roles: run ganzhi migrate --roles as a superuser")
     with conn.transaction():
         conn.execute(SQL["lock"])
-        done = list(_create(conn, passwords))
+        done = [*_create(conn, passwords), *_confine(conn)]
         for role in ("ganzhi_reader", *readers):
             _run(conn, SQL["reads_only"], role)
         for role in readers:
             _run(conn, SQL["city_reader"], role)
-        conn.execute(SQL["database"])
+        for step in ("database", "functions"):
+            conn.execute(SQL[step])
         _grant(conn)
     return done
 
@@ -48,6 +51,8 @@ def renew(conn: Connection[Any]) -> list[str]:
         return []
     with conn.transaction():
         conn.execute(SQL["lock"])
+        if _value(conn, SQL["is_superuser"]):
+            conn.execute(SQL["functions"])
         _grant(conn)
     return ["rights of the roles renewed"]
 
@@ -71,6 +76,16 @@ def _create(conn: Connection[Any], passwords: dict[str, str | None]) -> Iterator
         yield f"{role}: {'there' if there else 'created'}, " + (
             "password set" if password else "password as it was" if there else "no password yet"
         )
+
+
+def _confine(conn: Connection[Any]) -> Iterator[str]:
+    """No role of ours is more than its grants: no attributes, no membership but a city's reader's."""
+    ours = [role for (role,) in conn.execute(SQL["ours"])]
+    for role in ours:
+        _run(conn, SQL["nothing_special"], role)
+    for role, others, grantor in conn.execute(SQL["strays"], [ours]).fetchall():
+        _run(conn, SQL["leave"], role, others=others, granted_by=grantor)
+        yield f"{role}: no longer a member of {others}"
 
 
 def _set_password(conn: Connection[Any], role: str, password: str) -> None:
@@ -100,8 +115,9 @@ def _city_reader(code: int) -> str:
     return f"ganzhi_reader_{division.code}"
 
 
-def _run(conn: Connection[Any], statement: LiteralString, role: str) -> None:
-    conn.execute(sql.SQL(statement).format(role=sql.Identifier(role)))
+def _run(conn: Connection[Any], statement: LiteralString, role: str, **names: str) -> None:
+    identifiers = {name: sql.Identifier(value) for name, value in (names | {"role": role}).items()}
+    conn.execute(sql.SQL(statement).format(**identifiers))
 
 
 def _value(conn: Connection[Any], query: LiteralString, *arguments: str) -> Any:

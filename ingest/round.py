@@ -4,6 +4,7 @@ Assumes one thread and a connection of its own. Everything it remembers is in th
 it: killed anywhere, the next one goes on from there.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 from psycopg import Connection
 
@@ -19,9 +19,11 @@ from devices import coverage, gaps, indicator
 from devices.coverage import Grid, Report, Target
 from devices.division import PROVINCE, city, today
 from devices.gap import Gap
-from devices.gateways import GatewayNow, judge
+from devices.gateways import DEAF_SECONDS, GatewayNow, deaf, judge
 from devices.observer import Observer
-from devices.presence import Counts, Fleet, Life
+from devices.presence import Counts
+from devices.rhythm import intervals
+from devices.states import Blind
 from devices.store import identifier_nodes
 from ingest import gaps as gap_store
 from ingest.settings import OnUnknownGateway, Settings
@@ -33,11 +35,10 @@ SQL = queries("observe.sql")
 QUARTER_SECONDS = 900
 SNAPSHOT_SECONDS = 300
 """What a restart reads beside the blocks: bitmaps of so long."""
-DEAF_GATEWAYS, DEAF_SECONDS = 100, 300
-"""Of so many gateways one is always heard; all of them silent for so long is a worker or broker away."""
+ASK_AGAIN_SECONDS = 3_600
+"""The registry may have changed what is expected of gateways that stay quiet; all of them take 20 s at 300 million."""
 RECOUNT_HOUR = 3
 """Of Shandong's night: when the fewest look."""
-REPORT_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,12 @@ class Rounds:
         self._observer = Observer(conn)
         self._grid = Grid({})
         self._plan: tuple[int | None, list[Target]] = (None, [])
-        self._reports: npt.NDArray[np.float64] = np.empty(0)
+        self._reports: dict[int, tuple[float, float | None]] = {}
+        """By gateway: when it was last heard, and the interval that followed from it."""
+        self._blind: Blind | None = None
+        self._looked = False
         self._rest: dict[str, Any] = {}
-        self._quarter = self._snapshot_at = self._deaf_until = 0.0
+        self._quarter = self._snapshot_at = self._asked_at = 0.0
 
     def load(self) -> None:
         """Rebuild everything from the database. Raises `AnotherObserverError`."""
@@ -104,33 +108,46 @@ class Rounds:
             self._grid = Grid(
                 {id_: (place, domain) for id_, place, domain in self._conn.execute(SQL["cells"])}
             )
-        if len(self._reports) != numbers or now - self._quarter >= QUARTER_SECONDS:
-            self._reports = shortest_reports(self._observer.fleet, numbers)
-        gateways = self._gateways(now)
+        if now - self._asked_at >= ASK_AGAIN_SECONDS:
+            self._asked_at = now
+            self._reports.clear()
+        gateways = self._gateways(now, numbers)
         known, planned = gap_store.read(self._conn, now)
         down = gaps.gateway_down(gateways, known, planned, now, numbers)
-        counts = self._observer.fleet.count(now, down, cells, numbers)
+        blind = self._unseen(gateways, now)
+        counts = self._observer.fleet.count(now, down, cells, numbers, blind)
         plan = self._newest_plan()
         day = indicator.day_of(now)
         targets = coverage.targets_on(plan, day)
-        if not self._deaf(gateways, now):
-            units = gaps.declared_units(plan, day, self._grid)
-            gap_store.write(self._conn, gaps.decide(counts, self._places(), units, gateways, known, planned))
+        units = gaps.declared_units(plan, day, self._grid)
+        minimum = self._settings.gap_terminals
+        gap_store.write(
+            self._conn, gaps.decide(counts, self._places(), units, gateways, known, planned, minimum, blind)
+        )
         report = coverage.report(counts, self._grid, targets, self._settings.node_domains)
         if now - self._quarter >= QUARTER_SECONDS:
             self._quarter = now - now % QUARTER_SECONDS
             self._keep(counts, report, day)
         return Seen(report, self._open_gaps(now), by_city(gateways), **self._rest)
 
-    def _deaf(self, gateways: Iterable[GatewayNow], now: float) -> bool:
-        """Whether it is the service that hears nobody, or did so a moment ago: then silence proves nothing."""
+    def _unseen(self, gateways: Sequence[GatewayNow], now: float) -> Blind | None:
+        """The last time of which silence proves nothing; when the service is deaf, and hears again, stands in audit."""
+        if not self._looked:
+            self._blind, self._looked = gap_store.unseen(self._conn, now, gateways), True
         seen = [g.last_seen_seconds for g in gateways if g.last_seen_seconds is not None]
-        if len(seen) >= DEAF_GATEWAYS and (silent := now - max(seen)) > DEAF_SECONDS:
-            if now >= self._deaf_until:
-                advice = "no gateway is heard: no gap opens or closes until workers commit again"
-                log.warning("deaf", seconds=round(silent), advice=advice)
-            self._deaf_until = now + QUARTER_SECONDS
-        return now < self._deaf_until
+        newest = self._observer.fleet.newest_seconds() or max(seen, default=now)
+        was, is_deaf = self._blind, deaf(gateways, newest, now)
+        lasts = was is not None and was.until_seconds == math.inf
+        if is_deaf and not lasts:
+            again = was is not None and was.deaf and now - was.until_seconds < QUARTER_SECONDS
+            self._blind = Blind(was.since_seconds if was and again else newest, math.inf, deaf=True)
+            advice = "no gateway is heard: silence opens no gap until workers commit again; ganzhi status"
+            log.warning("deaf", seconds=round(now - newest), advice=advice)
+            gap_store.note_deafness(self._conn, self._blind)
+        elif was is not None and lasts and not is_deaf:
+            self._blind = was._replace(until_seconds=now)
+            gap_store.note_deafness(self._conn, self._blind)
+        return self._blind
 
     def chores(self, now: float) -> bool:
         """What can wait until the figures are out; True when a recount was made, whose result is for the next look."""
@@ -155,8 +172,9 @@ class Rounds:
             self._conn.execute(SQL[chore])
         return True
 
-    def _gateways(self, now: float) -> list[GatewayNow]:
+    def _gateways(self, now: float, numbers: int) -> list[GatewayNow]:
         rows = self._conn.execute(SQL["gateways"]).fetchall()
+        self._ask_reports({row[0]: row[3] for row in rows if row[3] is not None}, now, numbers)
         found = [
             judge(number, name, division, seen, offline, self._report_of(number), now, registered=registered)
             for number, name, division, seen, offline, registered, _ in rows
@@ -166,9 +184,20 @@ class Rounds:
             self._conn.execute(SQL["keep_states"], [[g.number for g in changed], [g.state for g in changed]])
         return found
 
+    def _ask_reports(self, last_seen: Mapping[int, float], now: float, numbers: int) -> None:
+        """Find out how often something comes from gateways that are quiet (at the first look all) and heard since."""
+        asked = {
+            number: seen
+            for number, seen in last_seen.items()
+            if (now - seen > DEAF_SECONDS or not self._looked)
+            and self._reports.get(number, (None,))[0] != seen
+        }
+        if asked:
+            found = intervals(self._observer.fleet, asked, numbers, now)
+            self._reports |= {number: (seen, found.get(number)) for number, seen in asked.items()}
+
     def _report_of(self, number: int) -> float | None:
-        seconds = self._reports[number] if number < len(self._reports) else np.inf
-        return float(seconds) if np.isfinite(seconds) else None
+        return self._reports.get(number, (0.0, None))[1]
 
     def _newest_plan(self) -> list[Target]:
         (version,) = self._one("plan_version")
@@ -232,14 +261,3 @@ class Rounds:
 def by_city(gateways: Iterable[GatewayNow]) -> Counter[tuple[int, str]]:
     """How many gateways, by city and state."""
     return Counter((city(today(g.division or PROVINCE) or PROVINCE), g.state) for g in gateways)
-
-
-def shortest_reports(fleet: Fleet, gateways: int) -> npt.NDArray[np.float64]:
-    """Seconds of the shortest reporting interval of each gateway's registered terminals, inf without any."""
-    shortest = np.full(gateways, np.inf)
-    of_kind = np.array([kind.report_seconds for kind in fleet.kinds] or [0], np.float64)
-    for begin in range(0, fleet.size, REPORT_ROWS):
-        rows = slice(begin, min(begin + REPORT_ROWS, fleet.size))
-        known = fleet.life[rows] == Life.REGISTERED
-        np.minimum.at(shortest, fleet.gateway[rows][known], of_kind[fleet.kind[rows][known]])
-    return shortest

@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from devices.division import DIVISIONS, DOMAINS, city
+from ingest.dialects import DIALECTS
 from ingest.kinds import KIND_OF
 from schemas.profiles import PROFILES
 
@@ -34,6 +35,12 @@ def _profile(name: str) -> str:
 def _domain(name: str) -> str:
     if name not in DOMAINS:
         raise ValueError(f"{name}: there are {', '.join(DOMAINS)}")
+    return name
+
+
+def _dialect(name: str) -> str:
+    if name not in DIALECTS:
+        raise ValueError(f"{name}: there are {', '.join(DIALECTS)}")
     return name
 
 
@@ -63,8 +70,16 @@ class Fleet(_Table):
     unregistered: Share = 0
     midnight_share: Share = 0
     changes_per_day: Annotated[float, Field(ge=0)] = 0
+    dialect: Annotated[str, AfterValidator(_dialect)] | None = None
+    """What its gateways speak; without it, SenML in JSON and CBOR and the plain form in turn."""
     installed_days_ago: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Without it, in 2024. Up to 7 days, nobody is missed who was not heard yet."""
+
+    @model_validator(mode="after")
+    def _video_has_presence_alone(self) -> Self:
+        if self.dialect and not KIND_OF[self.profile].signals:
+            raise ValueError(f"{self.profile} sends no readings, only presence: leave dialect out")
+        return self
 
     @property
     def rhythm_seconds(self) -> float:

@@ -280,8 +280,8 @@ class Settings(BaseSettings):
         int,
         Field(
             ge=0,
-            description="How long rollups are kept, never shorter than readings; 0: for ever. Storage "
-            "timescale: the other computes them from readings.",
+            description="How long rollups are kept, never shorter than readings; 0: for ever, which is the default "
+            "where readings are. Storage timescale: the other computes them from readings.",
         ),
     ] = 3650
     retention_rejection_days: Annotated[int, Field(ge=1, description="How long rejections are kept.")] = 90
@@ -289,6 +289,10 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Span of a chunk of readings (storage timescale).")
     ] = 24
     observe_seconds: Annotated[float, Field(gt=0, description="How often the observer counts.")] = 30
+    gap_terminals: Annotated[
+        int,
+        Field(ge=1, description="Terminals that an outage or a dark cell needs; fewer are not a place."),
+    ] = 20
     goal_due: Annotated[
         date,
         Field(description="When 300,000,000 terminals are due, an assumption: five years."),
@@ -363,6 +367,12 @@ class Settings(BaseSettings):
             raise ValueError(f"GANZHI_RETENTION_HOURLY_DAYS ({self.retention_hourly_days}) is shorter than "
                              f"GANZHI_RETENTION_RAW_DAYS ({raw}): rollups outlive readings; raise it, or 0 for "
                              "ever")  # fmt: skip
+        if not raw and self.retention_hourly_days:
+            if "retention_hourly_days" in self.model_fields_set:
+                raise ValueError(f"GANZHI_RETENTION_HOURLY_DAYS ({self.retention_hourly_days}) drops rollups of "
+                                 "readings that are kept for ever (GANZHI_RETENTION_RAW_DAYS or GANZHI_MAX_AGE_DAYS "
+                                 "is 0): set it to 0, or leave it out")  # fmt: skip
+            object.__setattr__(self, "retention_hourly_days", 0)  # frozen from here on
 
     def mqtt_host_port(self) -> tuple[str, int]:
         """Host and port of the broker, with the scheme's usual port where none is said."""
@@ -434,7 +444,11 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(f"no such setting: {', '.join(unknown)}; docs/settings.md lists them")
     try:
         settings = Settings(**(values | _from_files()))
-        return Settings.model_validate(settings.model_dump() | overrides) if overrides else settings
+        return (
+            Settings.model_validate(settings.model_dump(exclude_unset=True) | overrides)
+            if overrides
+            else settings
+        )
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 

@@ -22,12 +22,13 @@ from rich.live import Live
 
 from devices.division import DIVISIONS
 from ingest import fleet as fleets
+from ingest.dialects import Numbers
 from ingest.fleet import Gateway
 from ingest.publish import Outgoing, Publisher, publish_all, stop_on_signals
 from ingest.scenario import Scenario
 from ingest.settings import Settings, SettingsError
 from ingest.timetable import Timed, hits, timetable
-from ingest.traffic import messages, status
+from ingest.traffic import farewell, greeting, messages
 
 SHIPPED = files("schemas").joinpath("data/scenarios")
 SHANDONG = timezone(timedelta(hours=8))
@@ -47,7 +48,7 @@ class Published(NamedTuple):
         rate = self.messages / self.seconds if self.seconds else 0
         return (
             f"published {self.messages:,} messages with {self.readings:,} readings in {self.seconds:.1f} s "
-            f"({rate:,.0f} messages/s), acknowledged {self.acknowledged:,}"
+            f"({rate:,.{rate < 10:d}f} messages/s), acknowledged {self.acknowledged:,}"
         )
 
 
@@ -138,14 +139,14 @@ def _run(
     def hello() -> Iterator[Outgoing]:
         for gateway in gateways:
             greeted.append(gateway)
-            yield status(gateway, time.time(), online=True)
+            yield from greeting(gateway, time.time())
 
     with Live(console=console, get_renderable=line, transient=True, auto_refresh=console.is_terminal):
-        everything = itertools.chain(hello(), _messages(gateways, scenario, clock))
+        everything = map(Numbers().put, itertools.chain(hello(), _messages(gateways, scenario, clock)))
         with _time_up(stop, scenario.seconds):
             publish_all(publisher, everything, stop=stop, per_second=limit, progress=count)
-        goodbyes = (status(gateway, time.time(), online=False) for gateway in greeted)
-        publish_all(publisher, goodbyes, stop=threading.Event(), per_second=limit)
+        goodbyes = (message for gateway in greeted for message in farewell(gateway, time.time()))
+        publish_all(publisher, goodbyes, stop=threading.Event(), per_second=limit, progress=count)
     result = so_far()
     for text in (str(result), *publisher.complaints()):
         console.print(text, highlight=False, soft_wrap=True)

@@ -11,11 +11,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ingest import scrape, store
+from ingest import scrape
 from ingest.migrate import SchemaError, storage_of
 from ingest.scrape import Answer, Values
 from ingest.settings import Settings
-from ingest.terminal import FAILED, OUT_OF_REACH
+from ingest.terminal import FAILED, OUT_OF_REACH, CommandError, database
 from schemas.sql import queries
 
 SQL = queries("status.sql")
@@ -77,8 +77,8 @@ class State:
 
     @property
     def exit_code(self) -> int:
-        """0 OK, 1 not OK, 3 when neither a worker nor the database answers."""
-        if not self.database.reached and not any(w.now for w in self.workers):
+        """0 OK, 1 not OK, 3 when the database is out of reach, whatever the workers say."""
+        if not self.database.reached:
             return OUT_OF_REACH
         return FAILED if self.troubles else 0
 
@@ -106,14 +106,14 @@ def _worker(answer: Answer, before: dict[int, Values], seconds: float) -> Worker
 def ask_database(settings: Settings) -> Database:
     """The database's part. Faults are values: one that is away is what this command is there to say."""
     try:
-        with store.connect(settings.database_url.get_secret_value(), application="ganzhi status") as conn:
+        with database(settings, "ganzhi status") as conn:
             storage = storage_of(conn)
             row: Any = conn.execute(SQL["state"]).fetchone()
             committed_at, heard_at, ledger_bytes, total_bytes = row
             rejections = [(r, n, at.timestamp()) for r, n, at in conn.execute(SQL["rejections"])]
     except psycopg.OperationalError as error:
         return Database(" ".join(str(error).split()), reached=False)
-    except (psycopg.Error, SchemaError) as error:
+    except (psycopg.Error, SchemaError, CommandError) as error:
         return Database(" ".join(str(error).split()))
     return Database("", True, storage, _seconds(committed_at), _seconds(heard_at), ledger_bytes, total_bytes,
                     rejections)  # fmt: skip

@@ -16,17 +16,20 @@ import numpy.typing as npt
 import psycopg
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import CheckViolation
 from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from ingest import births, copy
 from ingest.batch import FLAGS, Batch, Sealed, SealedEvent, is_reading, reading_count
+from ingest.chunks import Chunks, TooWideError
 from ingest.heard import Publishers, presence, quality
 from schemas.payload import shown
 from schemas.rejection import GARBAGE, Reason, Refusal
 from schemas.sql import queries
 
 SQL = queries("ingest.sql")
+CHECK = queries("check.sql")
 APPLICATION = "ganzhi"
 SESSION = {
     "statement_timeout": "60s",
@@ -70,10 +73,6 @@ class Outcome:
     direct_compress: bool = False
 
 
-class TooWideError(Exception):
-    """A batch holds more days than one transaction may touch partitions."""
-
-
 def connect(url: str, *, application: str = APPLICATION, patient: bool = False) -> Connection[Any]:
     """A connection as the writer needs it; `patient`: without time limits, for migrations and their locks.
 
@@ -96,22 +95,48 @@ class Store:
     ) -> None:
         self.conn = conn
         self._client = _client_id(conn, client)
-        self._days: dict[str, set[int]] | None = (
-            {"reading": set(), "event": set()} if storage == "postgres" else None
-        )
+        self._days: dict[str, set[int]] | None = None
+        if storage == "postgres":
+            self._forget_days()
         self._unstored = unstored
         self._publishers = Publishers()
-        self._direct = storage == "timescale"
-        self._warned = False
+        self._chunks = Chunks(conn) if storage == "timescale" else None
+        self._compressed = False
+        """The last COPY of readings."""
+        self._found: tuple[str, ...] = ()
+        self._warning = ""
+        self.look()
         conn.add_notice_handler(self._notice)
 
+    def look(self) -> None:
+        """See what turns direct compress off: not all of it makes the server warn."""
+        if self._chunks:
+            self._found = tuple(str(row[0]) for row in self.conn.execute(CHECK["against_direct_compress"]))
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """What turns direct compress off: at the last look, or as the server warned of the last COPY."""
+        return self._found or ((self._warning,) if self._warning else ())
+
     def _notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        self._warned = self._warned or "direct compress" in (notice.message_primary or "")
+        text = notice.message_primary or ""
+        if "direct compress" in text and not self._found:
+            self._warning = text
 
     def write(self, batch: Batch, sealed: Sealed, registry: Registry) -> Outcome:
-        """Write it all or nothing. Raises what psycopg raises; nothing is counted before it returns."""
+        """Write it all or nothing. Raises `TooWideError` and what psycopg raises; then nothing is counted."""
+        try:
+            return self._write(batch, sealed, registry)
+        except CheckViolation as error:
+            if self._days is None or error.diag.constraint_name:
+                raise
+            # No constraint: no partition. Maintenance whose retention is shorter dropped one that we made.
+            self._forget_days()
+            return self._write(batch, sealed, registry)
+
+    def _write(self, batch: Batch, sealed: Sealed, registry: Registry) -> Outcome:
         self._make_days(sealed)
-        self._warned = False
+        self._check_width(sealed)
         now = max(message.received_at for message in batch.messages)
         with self.conn.transaction():
             known = self._known(batch)
@@ -125,14 +150,26 @@ class Store:
         self._publishers.told(gateways, now)
         outcome = count(batch, fresh, known, registry)
         outcome.rejections_unstored = unstored
-        outcome.direct_compress = self._direct and not self._warned
+        outcome.direct_compress = self._compressed
         return outcome
 
     def write_again(self, sealed: Sealed) -> None:
         """Write readings and events past the ledger, in the caller's transaction; nobody counts as heard."""
         self._make_days(sealed)
+        self._check_width(sealed)
         self._copy_readings(sealed.rows)
         self._copy_events(sealed.events)
+
+    def _check_width(self, sealed: Sealed) -> None:
+        """Refuse what reaches over more chunks of the timescale storage than the server has locks for."""
+        if self._chunks:
+            events = (
+                np.array([event.observed_at for event in sealed.events], np.float64) - copy.POSTGRES_EPOCH
+            )
+            self._chunks.check(sealed.rows["observed_at"].astype(np.int64), (events * 1e6).astype(np.int64))
+
+    def _forget_days(self) -> None:
+        self._days = {"reading": set(), "event": set()}
 
     def _make_days(self, sealed: Sealed) -> None:
         """Partitions of the postgres storage for the days that the batch holds, before its transaction."""
@@ -193,8 +230,10 @@ class Store:
 
     def _copy_readings(self, rows: copy.Rows) -> None:
         if len(rows):
+            self._warning = ""
             with self.conn.cursor().copy(SQL["copy_reading"]) as stream:
                 stream.write(copy.copy_bytes(rows))
+            self._compressed = self._chunks is not None and not self.against
 
     def _copy_events(self, events: list[SealedEvent]) -> None:
         if events:

@@ -1,9 +1,10 @@
-"""What every command shares: output, the `--config` option, exit codes, logs.
+"""What every command shares: output, options, the database, exit codes, logs.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 broker or database out of reach.
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -14,17 +15,42 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import psycopg
 import structlog
 import typer
+from psycopg import Connection
+from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from rich.console import Console
+from rich.text import Text
 
-from ingest.settings import SettingsError
+from devices.division import DOMAINS
+from devices.importer import DOMAINS_ZH
+from ingest.settings import Settings, SettingsError
 
 T = TypeVar("T")
 FAILED, USAGE, OUT_OF_REACH = 1, 2, 3
 
 WIDTH = 160
 """Of tables that nobody looks at in a terminal: wide enough that nothing is cut."""
-err = Console(stderr=True)
-out = Console(width=None if sys.stdout.isatty() else WIDTH)
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Moves the cursor, changes colours or turns the direction of a line; lines and tabs are let through."""
+NOT_ALLOWED = (InsufficientPrivilege, ReadOnlySqlTransaction)
+WHO_MAY = (
+    "ganzhi_observer: status, gaps, maintenance, terminals show; ganzhi_reader: export, plan show, lists; "
+    "ganzhi_writer: ingest, rejections replay; ganzhi_owner: migrate, import, retire, forget, and all others"
+)
+
+
+class Plain(Console):
+    """Prints as it is what comes from outside: no markup, no emoji, control characters spelt out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, markup=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed, cells of tables too."""
+        return super().render_str(CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text), **options)
+
+
+err = Plain(stderr=True)
+out = Plain(width=None if sys.stdout.isatty() else WIDTH)
 
 Config = Annotated[
     Path | None, typer.Option("--config", help="TOML file with settings; GANZHI_... variables win.")
@@ -49,15 +75,44 @@ def exit_codes() -> Iterator[None]:
         fail(OUT_OF_REACH, str(error).strip())
     except psycopg.errors.UndefinedTable:
         fail(FAILED, "the database has not the tables of this release: run ganzhi migrate")
+    except NOT_ALLOWED as error:
+        fail(FAILED, denied(error, "the role in GANZHI_DATABASE_URL"))
     except (CommandError, SchemaError, psycopg.Error) as error:
         fail(FAILED, str(error).strip())
 
 
 def fail(code: int, text: str) -> NoReturn:
     """Say what is wrong, and end with this exit code."""
-    err.print("[bold red]ganzhi:[/]", end=" ")
-    err.print(text, highlight=False, markup=False)
+    err.print("ganzhi:", style="bold red", end=" ")
+    err.print(text)
     raise typer.Exit(code)
+
+
+@contextmanager
+def database(settings: Settings, application: str) -> Iterator[Connection[Any]]:
+    """The database for a command. Raises `CommandError` for what the role that is logged in may not do."""
+    from ingest import store
+
+    with store.connect(settings.database_url.get_secret_value(), application=application) as conn:
+        role = conn.info.user
+        try:
+            yield conn
+        except NOT_ALLOWED as error:
+            raise CommandError(denied(error, role)) from None
+
+
+def denied(error: psycopg.Error, role: str) -> str:
+    """Who may not do what, and who may (docs/roles.md)."""
+    return f"{role} may not do this: {error.diag.message_primary}. Log in as a role that may. {WHO_MAY}"
+
+
+def checked_domain(text: str | None) -> str | None:
+    """A domain as an option gives it, in English or Chinese. Raises `SettingsError`."""
+    domain = text if text is None else DOMAINS_ZH.get(text, text.casefold())
+    if domain not in {None, *DOMAINS}:
+        known = ", ".join(f"{english} {chinese}" for chinese, english in DOMAINS_ZH.items())
+        raise SettingsError(f"--domain {text}: there are {known}")
+    return domain
 
 
 def moment(option: str, text: str, zone: tzinfo = UTC) -> datetime:

@@ -10,11 +10,21 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ingest.dialects import ALONE
 from ingest.fleet import Gateway, Terminal
 from ingest.kinds import Signal
 from ingest.publish import Outgoing
 from ingest.scenario import Scenario, Silence, Window, within
-from ingest.traffic import DAY_SECONDS, LOCAL_OFFSET_SECONDS, fault, repeats, report, series_of, status
+from ingest.traffic import (
+    DAY_SECONDS,
+    LOCAL_OFFSET_SECONDS,
+    farewell,
+    fault,
+    greeting,
+    repeats,
+    report,
+    series_of,
+)
 
 JITTER_SHARE, JITTER_SECONDS = 0.02, 60.0
 """A report comes up to this part of its interval, and up to a minute of life, later than its preset time."""
@@ -73,6 +83,7 @@ def packs(gateway: Gateway, readings: int) -> Iterator[Pack]:
         due_together = list(group)
         signals = len(due_together[0].kind.signals)
         size = max(1, readings // signals) if signals else CAMERAS_PER_MESSAGE
+        size = 1 if gateway.dialect in ALONE else size
         for start in range(0, len(due_together), size):
             own = due_together[start : start + size]
             yield Pack(gateway, own, series_of(own), interval, own[-1].phase)
@@ -135,9 +146,9 @@ def _turns(gateways: Sequence[Gateway], silence: Silence, begin: float) -> Timed
         window = silence.window(number)
         if window is None:
             return
-        for seconds, online in ((window.start, False), (window.end, True)):
+        for seconds, said in ((window.start, farewell), (window.end, greeting)):
             for gateway in gateways:
-                yield begin + seconds, status(gateway, begin + seconds, online=online)
+                yield from ((begin + seconds, message) for message in said(gateway, begin + seconds))
 
 
 def _first(pack: Pack, begin: float) -> float:

@@ -9,15 +9,16 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import cbor2
 import msgspec
 
+from ingest import dialects
 from ingest.fleet import PLAIN, SENML_CBOR, SENML_JSON, Gateway, Terminal
-from ingest.kinds import CAMERA, SPELLINGS, Signal
+from ingest.kinds import CAMERA, SPELLINGS, Sample, Signal, iso
 from ingest.publish import Outgoing
+from schemas.sparkplug_message import PREFIX
 
 DAY_SECONDS = 86_400
 METERS_START = 1_735_689_600
@@ -31,16 +32,6 @@ FOREIGN_DIVISION = 440_100
 RECENT_MESSAGES = 50
 """A duplicate is one of the last so many, as from a gateway that missed an acknowledgement."""
 OFFLINE_SHARE = 0.03
-
-
-class Sample(NamedTuple):
-    """One reading as a terminal has it, in its own unit."""
-
-    code: str
-    metric: str
-    unit: str
-    value: float
-    at: float
 
 
 def messages(
@@ -96,7 +87,8 @@ def repeats(share: float, rng: random.Random) -> Callable[[Outgoing], Iterator[O
     def passed(message: Outgoing) -> Iterator[Outgoing]:
         if recent and rng.random() < share:
             yield rng.choice(recent)
-        recent.append(message)
+        if not message.topic.startswith(PREFIX):  # Sparkplug data are QoS 0: nothing comes again
+            recent.append(message)
         yield message
 
     return passed
@@ -104,8 +96,25 @@ def repeats(share: float, rng: random.Random) -> Callable[[Outgoing], Iterator[O
 
 def status(gateway: Gateway, now: float, *, online: bool) -> Outgoing:
     """The retained message that says a gateway is there, or has left."""
-    body = {"online": online, "at": _iso(now), "firmware": "simulated"}
+    body = {"online": online, "at": iso(now), "firmware": "simulated"}
     return Outgoing(gateway.topic("status"), msgspec.json.encode(body), PLAIN, retain=True)
+
+
+def greeting(gateway: Gateway, now: float) -> Iterator[Outgoing]:
+    """What a gateway says when it connects: its status, and the births of Sparkplug."""
+    yield status(gateway, now, online=True)
+    if gateway.dialect == "sparkplug":
+        yield dialects.edge_birth(gateway.name, now)
+        for terminal in gateway.talkers:
+            own = [_sample(terminal, signal, round(now, 3)) for signal in terminal.kind.signals]
+            yield dialects.device_birth(own, now)
+
+
+def farewell(gateway: Gateway, now: float) -> Iterator[Outgoing]:
+    """What it says, or its Wills, when it leaves."""
+    if gateway.dialect == "sparkplug":
+        yield dialects.edge_death(gateway.name, len(gateway.talkers))
+    yield status(gateway, now, online=False)
 
 
 def value(signal: Signal, phase: float, now: float) -> float:
@@ -134,11 +143,24 @@ def _telemetry(
         samples[0] = samples[0]._replace(value=-1e12)
     elif fault == "unit_mismatch":
         samples[0] = samples[0]._replace(unit="kat")
-    payload = ENCODERS[gateway.content_type](samples)
+    message = _message(gateway, samples)
+    payload = message.payload
     if fault == "malformed_payload":
         payload = payload[:-3]
-    topic = gateway.topic("telemetry", FOREIGN_DIVISION if fault == "foreign_division" else None)
-    return Outgoing(topic, payload, gateway.content_type if gateway.announces else None, len(samples))
+    elif fault == "foreign_division" and not gateway.dialect:
+        return message._replace(topic=gateway.topic("telemetry", FOREIGN_DIVISION))
+    return message._replace(payload=payload)
+
+
+def _message(gateway: Gateway, samples: Sequence[Sample]) -> Outgoing:
+    """Readings in the gateway's dialect, or in the payload form of its own topic."""
+    if gateway.dialect == "sparkplug":
+        return dialects.device_data(samples)
+    if gateway.dialect:
+        return dialects.push(gateway.dialect, gateway.name, samples)
+    payload = ENCODERS[gateway.content_type](samples)
+    announced = gateway.content_type if gateway.announces else None
+    return Outgoing(gateway.topic("telemetry"), payload, announced, len(samples))
 
 
 def _presence(gateway: Gateway, terminals: Sequence[Terminal], now: float) -> Outgoing:
@@ -148,7 +170,7 @@ def _presence(gateway: Gateway, terminals: Sequence[Terminal], now: float) -> Ou
     for terminal in terminals:
         away = (now / 3600 + terminal.phase) % 1 < OFFLINE_SHARE
         (offline if away else online).append(terminal.code)
-    body = {"at": _iso(now), "online": online, "offline": offline}
+    body = {"at": iso(now), "online": online, "offline": offline}
     return Outgoing(gateway.topic("presence"), msgspec.json.encode(body), PLAIN)
 
 
@@ -192,7 +214,3 @@ ENCODERS: Mapping[str, Callable[[Sequence[Sample]], bytes]] = {
     SENML_CBOR: _encode_cbor,
     PLAIN: _encode_plain,
 }
-
-
-def _iso(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

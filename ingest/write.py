@@ -12,6 +12,7 @@ from devices.store import Directory
 from ingest import store
 from ingest.batch import Batch, seal
 from ingest.births import Births, Decoded
+from ingest.chunks import TooWideError
 from ingest.failure import Failure, classify
 from ingest.migrate import NewerSchemaError, SchemaError, storage_of
 from ingest.resolve import Resolver
@@ -54,6 +55,8 @@ class Writer:
         self._store: Store | None = None
         self._looked_at = 0.0
         self._version: tuple[Any, ...] = ()
+        self._against: tuple[str, ...] = ()
+        """What turns direct compress off, as the log has it."""
 
     def write(self, batch: Batch, sealed: Callable[[], object] = lambda: None) -> Outcome:
         """Write a batch; `sealed` is called when the rest is the database's work.
@@ -62,20 +65,22 @@ class Writer:
         """
         try:
             writer = self._connected()
-            self._refresh(writer.conn)
+            self._refresh(writer)
             targets = self._resolver(Directory(writer.conn), batch)
             ready = seal(batch, targets, self.registry, self._max_age_seconds)
             sealed()
-            return writer.write(batch, ready, self.registry)
+            outcome = writer.write(batch, ready, self.registry)
         except psycopg.Error as error:
             raise self._failure(error) from error
         except SchemaError as error:
             raise UnavailableError(str(error)) from error
-        except store.TooWideError as error:
+        except TooWideError as error:
             raise RefusedError(f"{error}: send it in smaller messages") from error
         except Exception as error:  # costs the message that brings it about, never the service
             log.exception("write_failed")
             raise RefusedError(f"a fault of this service: {type(error).__name__}") from error
+        self._tell_compression(writer)
+        return outcome
 
     def decode(self, batch: Batch) -> Decoded:
         """Decode what needs the database for it: Sparkplug. Raises `UnavailableError`."""
@@ -97,7 +102,7 @@ class Writer:
 
     def idle(self) -> None:
         """See that the database is there, and read what may have changed. Raises `UnavailableError`."""
-        self._guarded(lambda: self._refresh(self._connected().conn))
+        self._guarded(lambda: self._refresh(self._connected()))
 
     def _guarded(self, action: Callable[[], T]) -> T:
         try:
@@ -130,7 +135,19 @@ class Writer:
         self._load(conn)
         self._births.forget()
         log.info("database_connected", storage=storage, server=conn.info.server_version)
-        return Store(conn, storage, self._client_id, self._unstored)
+        ready = Store(conn, storage, self._client_id, self._unstored)
+        self._tell_compression(ready)
+        return ready
+
+    def _tell_compression(self, ready: Store) -> None:
+        """Log once each time that direct compress is turned off, or on again."""
+        if ready.against == self._against:
+            return
+        self._against = ready.against
+        if self._against:
+            log.warning("direct_compress_off", because=", ".join(self._against), do="ganzhi check")
+        else:
+            log.info("direct_compress_on")
 
     def _load(self, conn: Connection[Any]) -> None:
         """Know nothing but what the database says now: one that failed over may have other ids."""
@@ -138,12 +155,14 @@ class Writer:
         self.registry.clear()
         self._resolver.load(Directory(conn))
 
-    def _refresh(self, conn: Connection[Any]) -> None:
+    def _refresh(self, ready: Store) -> None:
         now = self._clock()
         if abs(now - self._looked_at) > LOOK_SECONDS:
             self._looked_at = now
-            if Directory(conn).version() != self._version:
-                self._load(conn)
+            ready.look()
+            self._tell_compression(ready)
+            if Directory(ready.conn).version() != self._version:
+                self._load(ready.conn)
 
     def _failure(self, error: psycopg.Error) -> UnavailableError | RefusedError:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__

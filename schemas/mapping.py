@@ -163,7 +163,7 @@ class _Rule:
         except Unreadable as fault:
             draft.refusals += [fault.refusal(index) for index in range(place, end)]
             return end
-        part, time = draft.part(code), self._around(record)
+        part, time = draft.part(code), self._around(record) if self._time else 0.0
         for index, (value, names) in enumerate(found, place):
             self._add(part, code, value, names, record, time, index)
         if self._identity:
@@ -175,7 +175,11 @@ class _Rule:
         if not found:
             raise Unreadable(Reason.MALFORMED_PAYLOAD, f"no value at {self.wanted[0]!r}", "leave it out")
         scopes = (record.value, record.message)
-        if (imei := self._imei.fill(record.kept, scopes)) and (digits := _IMEI.fullmatch(imei)):
+        if (
+            self._rule.imei
+            and (imei := self._imei.fill(record.kept, scopes))
+            and (digits := _IMEI.fullmatch(imei))
+        ):
             return f"imei:{digits[1]}"
         if (code := self._code.fill(record.kept, scopes)) is None:
             raise Unreadable(Reason.INVALID_NAME, f"nothing fills the code {self._rule.code!r}",
@@ -195,10 +199,12 @@ class _Rule:
         """Put one value into the part, or its refusal; `around` is the time for one without its own."""
         scopes = (value, record.value, record.message)
         metric = names.get(self._metric.whole) or self._metric.fill(names, scopes) or ""
-        try:
-            time = (isinstance(value, dict) and self._seconds((value,))) or around
-        except Unreadable as fault:
-            time = fault
+        time = around
+        if self._time and isinstance(value, dict):
+            try:
+                time = self._seconds((value,)) or around
+            except Unreadable as fault:
+                time = fault
         if isinstance(time, Unreadable):
             part.refusals.append(time.refusal(index))
             return

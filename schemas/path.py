@@ -53,6 +53,7 @@ class Path:
                 raise PathError(f"path {text!r} can't be read at character {at}: {text[at:]!r}")
             self._steps.append(_step(step))
             at = step.end()
+        self._only_key = self._steps[0] if len(self._steps) == 1 and isinstance(self._steps[0], str) else None
 
     @property
     def single(self) -> bool:
@@ -66,6 +67,8 @@ class Path:
 
     def find(self, value: Any) -> Any:
         """The value that a `single` path leads to, else `MISSING`."""
+        if self._only_key is not None:  # most paths
+            return value.get(self._only_key, MISSING) if isinstance(value, dict) else MISSING
         for step in self._steps:
             value = _inner(value, step)
         return value
@@ -75,8 +78,13 @@ class Path:
         found = [(value, kept)]
         for step in self._steps:
             if isinstance(step, _Capture):
-                objects = ((v, k) for v, k in found if isinstance(v, dict))
-                found = [(inner, {**k, step.name: key}) for v, k in objects for key, inner in v.items()]
+                name = step.name
+                found = [
+                    (inner, {**k, name: key})
+                    for v, k in found
+                    if isinstance(v, dict)
+                    for key, inner in v.items()
+                ]
             elif isinstance(step, _All):
                 found = [(inner, k) for v, k in found if isinstance(v, list) for inner in v]
             else:
@@ -114,15 +122,15 @@ class Text:
 
     def fill(self, kept: Mapping[str, str], scopes: Sequence[Any]) -> str | None:
         """The text with its holes filled; None where one of them has nothing to fill it."""
-        filled: list[str] = []
+        filled = ""
         for before, hole, path in self._holes:
             found = kept[hole] if hole in kept else first((path,), scopes)
             if type(found) is int:
                 found = str(found)
             if not isinstance(found, str) or not found:
                 return None
-            filled += (before, found)
-        return "".join((*filled, self._end))
+            filled += before + found
+        return filled + self._end
 
 
 def first(paths: Sequence[Path], scopes: Sequence[Any]) -> Any:

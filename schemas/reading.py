@@ -21,12 +21,16 @@ RELATIVE_BELOW = float(2**28)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A non-numeric observation. `body` is JSON-ready, `time` as in `Part.times`."""
+    """A non-numeric observation. `body` is JSON-ready, `time` as in `Part.times`.
+
+    Not `heard`: the platform's word about the terminal, such as a command without an answer, not the terminal's own.
+    """
 
     name: Name
     time: float
     body: Any
     index: int
+    heard: bool = True
 
 
 @dataclass(slots=True)

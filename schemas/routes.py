@@ -2,7 +2,8 @@
 
 A filter in the routes file names the levels that say where a message is from:
 `ganzhi/v1/{division}/{gateway}/telemetry`. The MQTT filter and the places follow from it.
-A route's decoder is one of the service's, or a mapping of the same file (`schemas.mapping`).
+A route's decoder is one of the service's, or a mapping of the same file (`schemas.mapping`). The file may also say
+how the transparent bytes of a CTWing product are read (`schemas.nbiot.frame`).
 """
 
 import re
@@ -10,11 +11,14 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import msgspec
 
 from schemas.mapping import MappingError, Rule, compile_mapping
+from schemas.nbiot.common import Hook
+from schemas.nbiot.frame import Field, FrameError, hook
 from schemas.reading import Decoder
 from schemas.topic import GATEWAY, filters_overlap, matches
 
@@ -55,17 +59,19 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    route: list[_Row]
+    route: list[_Row] = []
     mapping: dict[str, list[Rule]] = {}
+    ctwing: dict[str, list[Field]] = {}
 
 
 class Routes:
-    """All routes; at most one matches a topic."""
+    """All routes; at most one matches a topic. `hooks` read CTWing's transparent bytes, by product id."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
-        """Raises `RoutesError` when there is none, or two take the same topic."""
+    def __init__(self, routes: Sequence[Route], hooks: Mapping[str, Hook] = MappingProxyType({})) -> None:
+        """Raises `RoutesError` when there is neither, or two routes take the same topic."""
         self._routes = tuple(routes)
-        if not routes:
+        self.hooks = hooks
+        if not routes and not hooks:
             raise RoutesError("no route: nothing would be subscribed")
         if overlap := filters_overlap(self.filters):
             raise RoutesError(f"filters {overlap[0]} and {overlap[1]} overlap: a message would come twice")
@@ -87,7 +93,10 @@ class Routes:
     def load(cls, more: Path | None) -> Self:
         """The service's routes and, if there is a file of one's own, those in it. Raises `RoutesError`."""
         own = cls.default()
-        return cls([*own, *cls.from_file(more)]) if more else own
+        if more is None:
+            return own
+        theirs = cls.from_file(more)
+        return cls([*own, *theirs], theirs.hooks)
 
     @classmethod
     def _parse(cls, text: str) -> Self:
@@ -97,7 +106,8 @@ class Routes:
             raise RoutesError(str(error)) from error
         if idle := file.mapping.keys() - {row.decoder for row in file.route}:
             raise RoutesError(f"mapping {min(idle)!r} is no route's decoder")
-        return cls([_mapped(_route(row), file.mapping.get(row.decoder)) for row in file.route])
+        routes = [_mapped(_route(row), file.mapping.get(row.decoder)) for row in file.route]
+        return cls(routes, {product: _hook(product, fields) for product, fields in file.ctwing.items()})
 
     @property
     def filters(self) -> tuple[str, ...]:
@@ -159,3 +169,11 @@ def _mapped(route: Route, rules: Sequence[Rule] | None) -> Route:
         return route._replace(mapping=compile_mapping(rules, route.name, route.places))
     except MappingError as error:
         raise RoutesError(f"mapping {route.decoder!r}: {error}") from error
+
+
+def _hook(product: str, fields: Sequence[Field]) -> Hook:
+    """What reads the bytes of a CTWing product. Raises `RoutesError`."""
+    try:
+        return hook(fields)
+    except FrameError as error:
+        raise RoutesError(f"ctwing product {product!r}: {error}") from error

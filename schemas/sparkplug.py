@@ -74,11 +74,12 @@ def rebirth(at_ms: int) -> bytes:
     """The NCMD payload that asks an edge node for its births (section 6.4.10), at a time in Unix ms."""
     name = b"Node Control/Rebirth"
     said = bytes((DATATYPE, BOOLEAN, BOOL, 1))
-    metric = bytes((NAME, len(name))) + name + bytes((TIMESTAMP,)) + _varint_bytes(at_ms) + said
-    return bytes((1 << 3,)) + _varint_bytes(at_ms) + bytes((2 << 3 | 2, len(metric))) + metric
+    metric = bytes((NAME, len(name))) + name + bytes((TIMESTAMP,)) + varint_bytes(at_ms) + said
+    return bytes((1 << 3,)) + varint_bytes(at_ms) + bytes((2 << 3 | 2, len(metric))) + metric
 
 
-def _varint_bytes(number: int) -> bytes:
+def varint_bytes(number: int) -> bytes:
+    """A number that is not negative, as it stands on the wire."""
     result = bytearray()
     while number > 0x7F:
         result.append(number & 0x7F | 0x80)

@@ -37,6 +37,7 @@ PURE_FILES = {
             "plan",
             "indicator",
             "gateways",
+            "rhythm",
         )
     ),
     *(f"ingest/{name}.py" for name in ("failure", "batch", "scenario", "heard", "sequence")),

@@ -12,7 +12,7 @@ import pytest
 
 from ingest import scrape
 from ingest.settings import Settings
-from ingest.status import Database, Worker, troubles
+from ingest.status import Database, State, Worker, troubles
 from tests.brokers import free_port
 from tests.worker import environment
 
@@ -42,8 +42,10 @@ def test_ok(database, gateway, new_worker, settled):
     worker.wait_ready()
     gateway.publish(TOPIC, b'{"id": "a", "values": {"temperature": 21}}', b"no payload of ours")
     settled(worker)
+    database.execute("DELETE FROM heard")  # as the observer does
     code, said = status(worker.port, database.url)
     assert code == 0, said
+    assert "last heard never" not in said
     assert said.startswith("OK")
     assert "balanced" in said
     assert "1 malformed_payload" in said
@@ -101,6 +103,13 @@ def test_nobody_answers():
     code, said = status(free_port(), "postgresql://me:hush@127.0.0.1:1/nothing")
     assert code == 3
     assert "hush" not in said
+
+
+@pytest.mark.parametrize(("reached", "fault", "code"), [(False, "gone", 3), (True, "old", 1), (True, "", 0)])
+def test_the_exit_code_says_whether_the_database_is_there(reached, fault, code):
+    """3 while it is out of reach, whatever the workers say; 1 for all else that is wrong."""
+    workers, database = [Worker(0, WELL, WELL, 2.0)], Database(fault, reached=reached)
+    assert State(workers, database, NOW, troubles(workers, database, NOW, Settings())).exit_code == code
 
 
 def test_another_service_is_passed_over():

@@ -120,7 +120,9 @@ class Worker:
     def memory_bytes(self) -> int:
         """What it has in memory now, on Linux."""
         assert self._process
-        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
 
     def kill(self) -> None:
         """SIGKILL: it can do nothing about it."""

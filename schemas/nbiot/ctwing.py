@@ -37,6 +37,8 @@ _IMEI_AT_END = re.compile(r"[0-9]{8,10}((?:35|86)[0-9]{13})")
 any other serial number of 15 digits stays one."""
 _EVENT_FIELDS = ("serviceId", "eventType", "eventContent", "deviceSn")
 _RESPONSE_FIELDS = ("taskId", "result")
+_ANSWERED = ("DELIVERED", "SUCCESSFUL")
+"""Results that the terminal had a part in; SENT, EXPIRED, TIMEOUT and FAILED come without a word from it."""
 
 
 def decoder(hooks: Mapping[str, Hook]) -> Decoder:
@@ -103,7 +105,10 @@ def _connection(push: dict[str, Any], draft: Draft, _hooks: Mapping[str, Hook]) 
 
 
 def _response(push: dict[str, Any], draft: Draft, _hooks: Mapping[str, Hook]) -> str:
-    draft.event("commandResponse", {field: push[field] for field in _RESPONSE_FIELDS if field in push})
+    result = push.get("result")
+    answered = isinstance(result, dict) and result.get("resultCode") in _ANSWERED
+    body = {field: push[field] for field in _RESPONSE_FIELDS if field in push}
+    draft.event("commandResponse", body, heard=answered)
     return "command"
 
 

@@ -8,6 +8,7 @@ the service tells nothing more. A missing or malformed event time becomes the pu
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from schemas.message import Message
@@ -64,8 +65,11 @@ def _status(body: dict[str, Any]) -> list[Part]:
     device, report = _v5(body)
     status = report.get("status")
     state = STATES.get(status.upper()) if isinstance(status, str) else None
-    name, value = ("status", status) if state is None else ("online", state)
-    return _single(device, name, value, _push_time(body))
+    if state is not None:
+        return _single(device, "online", state, _push_time(body))
+    [part] = _single(device, "status", status, _push_time(body))
+    part.events = [replace(event, heard=False) for event in part.events]  # the platform's word
+    return [part]
 
 
 def _message(body: dict[str, Any]) -> list[Part]:

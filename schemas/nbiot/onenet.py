@@ -15,6 +15,7 @@ signature and encryption, its own receiver (github.com/cm-heclouds/data-push).
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from schemas.message import Message
@@ -37,7 +38,7 @@ from schemas.rejection import Reason
 
 _PATH = re.compile(r"([0-9]{1,5})_([0-9]{1,5})_([0-9]{1,5})")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-_TUNNEL = "5750"
+_TUNNEL = "/5750"
 _OF_THE_ENVELOPE = frozenset({"imei", "dev_id", "pid", "dev_name", "type", "at"})
 _OF_THE_REPORT = frozenset({"id", "version", "sys"})
 
@@ -97,7 +98,7 @@ def _device(item: dict[str, Any]) -> str | None:
 
 
 def _reader(item: dict[str, Any]) -> Callable[[dict[str, Any], Draft], str]:
-    for field, readers in (("messageType", _CURRENT), ("type", _OLD)):
+    for field, readers in _FORMS:
         if field in item:
             kind = item[field]
             if isinstance(kind, str | int) and (reader := readers.get(str(kind))):
@@ -113,14 +114,20 @@ def _point(item: dict[str, Any], draft: Draft) -> str:
     stream = item.get("ds_id")
     if not isinstance(stream, str) or not stream:
         raise Unreadable(Reason.INVALID_NAME, f"ds_id is {shown(stream)}, not a name", "such as 3303_0_5700")
-    path, value = _PATH.fullmatch(stream), item.get("value")
-    if path and path[3] == _TUNNEL and isinstance(value, str) and _HEX.fullmatch(value):
-        draft.event(_name(stream), {"hex": value.lower()})
+    name, value = _name(stream), item.get("value")
+    if (
+        name.endswith(_TUNNEL)
+        and isinstance(value, str)
+        and _PATH.fullmatch(stream)
+        and _HEX.fullmatch(value)
+    ):
+        draft.event(name, {"hex": value.lower()})
     else:
-        draft.put(_name(stream), value)
+        draft.put(name, value)
     return stream
 
 
+@lru_cache(maxsize=4096)
 def _name(stream: str) -> str:
     """A stream's name as a metric: an LwM2M path in the form that the catalogue and SenML have."""
     path = _PATH.fullmatch(stream)
@@ -133,7 +140,10 @@ def _connection(item: dict[str, Any], draft: Draft) -> str:
 
 
 def _command(item: dict[str, Any], draft: Draft) -> str:
-    draft.event("commandResult", {k: v for k, v in item.items() if k not in _OF_THE_ENVELOPE})
+    body = {k: v for k, v in item.items() if k not in _OF_THE_ENVELOPE}
+    draft.event(
+        "commandResult", body, heard=False
+    )  # an expired one has the same form, and its codes are not public
     return "command"
 
 
@@ -183,3 +193,4 @@ _CURRENT: Mapping[str, Callable[[dict[str, Any], Draft], str]] = {
     "reply": _reply,
 }
 """By type and by messageType; each fills the draft and answers the stream's name for the identity."""
+_FORMS = (("messageType", _CURRENT), ("type", _OLD))

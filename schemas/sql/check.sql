@@ -1,4 +1,4 @@
--- What `ganzhi check` asks the server. Reads only.
+-- What `ganzhi check`, and a worker that connects, ask the server. Reads only.
 
 -- name: server
 SELECT current_setting('server_version'),
@@ -37,6 +37,21 @@ WHERE tgrelid = 'reading'::regclass AND NOT tgisinternal AND tgname !~ '^(ts|_ti
 UNION ALL
 SELECT 'no columnstore' WHERE NOT EXISTS (
     SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = 'reading' AND compression_enabled)
+
+-- name: locks
+-- How many the server has room for, at least.
+SELECT current_setting('max_locks_per_transaction')::bigint * current_setting('max_connections')::bigint
+
+-- name: chunk_span
+-- Of chunks to come, in us.
+SELECT (extract(epoch FROM time_interval) * 1000000)::bigint
+FROM timescaledb_information.dimensions WHERE hypertable_schema = 'public' AND hypertable_name = %s
+
+-- name: chunks
+-- From when to when each chunk is, in us since 2000.
+SELECT (extract(epoch FROM range_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
+       (extract(epoch FROM range_end - '2000-01-01 00:00:00+00') * 1000000)::bigint
+FROM timescaledb_information.chunks WHERE hypertable_schema = 'public' AND hypertable_name = %s ORDER BY 1
 
 -- name: may_read_rollups
 SELECT has_table_privilege('reading_hourly', 'SELECT')

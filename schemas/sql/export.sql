@@ -1,5 +1,5 @@
 -- What `ganzhi export` reads. Tables are named without their schema: a city's reader means its own views.
--- The last three conditions are alike; NULL stands for all.
+-- The last conditions are alike; NULL stands for all.
 
 -- name: csv
 COPY ({rows}) TO STDOUT (FORMAT csv, HEADER)
@@ -26,3 +26,10 @@ FROM reading_daily JOIN terminal ON terminal.id = terminal_id JOIN metric ON met
 WHERE bucket >= %(since)s::timestamptz AND bucket < %(until)s::timestamptz
   AND (%(divisions)s::int[] IS NULL OR terminal.division = ANY (%(divisions)s::int[]))
   AND (%(domain)s::text IS NULL OR terminal.domain = %(domain)s::text)
+
+-- name: indicators
+-- A day counts as its midnight in UTC, like the period's ends: --from 2026-11-01 means the day of that name.
+SELECT day, name, division, numerator, denominator, value, plan_version
+FROM indicator
+WHERE day >= %(since)s::timestamptz AT TIME ZONE 'UTC' AND day < %(until)s::timestamptz AT TIME ZONE 'UTC'
+  AND (%(divisions)s::int[] IS NULL OR division = ANY (%(divisions)s::int[]))

@@ -54,8 +54,16 @@ WHERE view_schema = 'public' AND view_name = 'reading_daily'
 -- name: rollup
 DELETE FROM {} WHERE terminal_id = ANY(%s)
 
--- name: rejections
-DELETE FROM rejection
+-- name: mentions
+-- Rejections that hold one of these texts, perhaps as a part of a longer one: who asks looks closer.
+SELECT id, payload, detail::text FROM rejection
 WHERE EXISTS (
     SELECT FROM unnest(%s::text[]) AS named (text)
     WHERE position(convert_to(named.text, 'UTF8') IN payload) > 0 OR position(named.text IN detail::text) > 0)
+
+-- name: empty_rejections
+-- That there was a refusal stays, with its counts; nothing is left to replay.
+UPDATE rejection
+SET payload = '', resolved_at = coalesce(resolved_at, now()),
+    detail = jsonb_build_array(jsonb_build_object('index', NULL, 'reason', reason, 'detail', 'forgotten'))
+WHERE id = ANY(%s)

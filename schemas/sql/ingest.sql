@@ -46,14 +46,25 @@ WITH heard AS (
     WHERE num_nonnulls(%(heard)b::bytea, %(offline)b::bytea, %(refused)b::bytea, %(gateways)b::jsonb,
                        %(quality)b::jsonb) > 0
 )
-UPDATE ledger_client SET committed_at = now() WHERE id = %(client)b::smallint
+UPDATE ledger_client
+SET committed_at = now(),
+    -- The first commit since it connected, since a pause, or since the clock was set back.
+    resumed_at = CASE WHEN now() - committed_at BETWEEN interval '0' AND interval '10 minutes'
+                      THEN coalesce(resumed_at, now()) ELSE now() END,
+    -- What a client left unacknowledged comes again first, within seconds of its return. So what it stored before
+    -- it returned is settled by a commit ten minutes after that, and so is what is ten minutes older than the last.
+    settled_at = CASE WHEN now() < committed_at THEN NULL
+                      WHEN now() - resumed_at > interval '10 minutes'
+                      THEN greatest(resumed_at, committed_at - interval '10 minutes')
+                      ELSE settled_at END
+WHERE id = %(client)b::smallint
 
 -- name: ensure_days
 SELECT ensure_days(%s::regclass, %s::date[])
 
 -- name: client_id
--- The small number that stands for a client's name in the ledger.
+-- The small number that stands for a client's name in the ledger. It connects, and has not committed since.
 INSERT INTO ledger_client (id, name)
 SELECT coalesce(max(id), 0) + 1, %(name)s FROM ledger_client
-ON CONFLICT (name) DO UPDATE SET name = excluded.name
+ON CONFLICT (name) DO UPDATE SET resumed_at = NULL
 RETURNING id

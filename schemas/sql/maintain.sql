@@ -53,22 +53,27 @@ WHERE inhparent = 'reading'::regclass
 ORDER BY day
 
 -- name: look
--- How long a span has been as it is, when duplicates were last looked for, and whether it changed since.
+-- How long a span has been as it is, when duplicates were last looked for, whether it changed since, and whether a
+-- look broke off.
 INSERT INTO maintenance_span AS seen (subject, written, changed_at) VALUES (%s, %s, now())
 ON CONFLICT (subject) DO UPDATE
     SET changed_at = CASE WHEN seen.written = excluded.written THEN seen.changed_at ELSE now() END,
         written = excluded.written
-RETURNING now() - changed_at, now() - done_at, written IS DISTINCT FROM done_written
+RETURNING now() - changed_at, now() - done_at, written IS DISTINCT FROM done_written, pending
+
+-- name: begin
+-- A chunk that was put in order no longer shows that it changed; if the look breaks off, this does.
+UPDATE maintenance_span SET pending = true WHERE subject = %s
 
 -- name: done
-UPDATE maintenance_span SET done_written = written, done_at = now() WHERE subject = %s
+UPDATE maintenance_span SET done_written = written, done_at = now(), pending = false WHERE subject = %s
 
 -- name: forget
 DELETE FROM maintenance_span WHERE subject <> ALL(%s)
 
 -- name: again_table
 CREATE TEMPORARY TABLE IF NOT EXISTS again (
-    terminal_id int, metric_id smallint, observed_at timestamptz, n bigint, differ bool
+    terminal_id int, metric_id smallint, observed_at timestamptz, n bigint, differ bool, repeats bool
 )
 
 -- name: again_clear
@@ -76,8 +81,10 @@ TRUNCATE again
 
 -- name: find
 -- Times at which a terminal has several readings of a metric. Those whose time is the arrival's may rightly be equal.
+-- Whether some are equal follows, but for three or more of which some differ.
 INSERT INTO again
-SELECT terminal_id, metric_id, observed_at, count(*), min(value) <> max(value)
+SELECT terminal_id, metric_id, observed_at, count(*), min(value) <> max(value),
+       CASE WHEN min(value) = max(value) THEN true WHEN count(*) = 2 THEN false END
 FROM reading
 WHERE observed_at >= %s AND observed_at < %s AND quality & 2 = 0
 GROUP BY 1, 2, 3 HAVING count(*) > 1
@@ -86,14 +93,27 @@ GROUP BY 1, 2, 3 HAVING count(*) > 1
 -- Autovacuum does not see temporary tables, and for one without statistics the join is by nested loops.
 ANALYZE again
 
+-- name: undecided
+SELECT EXISTS (SELECT FROM again WHERE repeats IS NULL)
+
+-- name: decide
+-- Few, as a rule; count(DISTINCT) for all of a chunk would sort it.
+UPDATE again SET repeats = counted.repeats
+FROM (SELECT terminal_id, metric_id, observed_at, count(*) > count(DISTINCT reading.value) AS repeats
+      FROM reading JOIN again USING (terminal_id, metric_id, observed_at)
+      WHERE again.repeats IS NULL AND observed_at >= %s AND observed_at < %s AND reading.quality & 2 = 0
+      GROUP BY 1, 2, 3) AS counted
+WHERE again.repeats IS NULL AND counted.terminal_id = again.terminal_id AND counted.metric_id = again.metric_id
+  AND counted.observed_at = again.observed_at
+
 -- name: differing
 SELECT count(*) FROM again WHERE differ
 
 -- name: slices
--- Ranges of terminals with about so many readings in each. Two that differ are no duplicates.
+-- Ranges of terminals with about so many readings in each, of which some are equal.
 SELECT min(terminal_id), max(terminal_id) FROM (
     SELECT terminal_id, (sum(n) OVER (ORDER BY terminal_id) - n) / %s::bigint AS slice
-    FROM (SELECT terminal_id, sum(n)::bigint AS n FROM again WHERE NOT (differ AND n = 2) GROUP BY 1) AS terminals
+    FROM (SELECT terminal_id, sum(n)::bigint AS n FROM again WHERE repeats GROUP BY 1) AS terminals
 ) AS sliced
 GROUP BY slice::bigint ORDER BY 1
 
@@ -106,7 +126,7 @@ WITH gone AS (
       AND reading.terminal_id BETWEEN %(low)s AND %(high)s AND again.terminal_id BETWEEN %(low)s AND %(high)s
       AND reading.terminal_id = again.terminal_id AND reading.metric_id = again.metric_id
       AND reading.observed_at = again.observed_at AND reading.quality & 2 = 0
-      AND NOT (again.differ AND again.n = 2)
+      AND again.repeats
     RETURNING reading.*
 ), kept AS (
     INSERT INTO reading
@@ -114,7 +134,7 @@ WITH gone AS (
     ORDER BY terminal_id, metric_id, observed_at, value, quality
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM kept)
 
 -- name: recompress
 SELECT compress_chunk(%s::regclass, recompress => true)
@@ -162,14 +182,14 @@ SELECT count(*) FROM (
 CALL refresh_continuous_aggregate(%s::regclass, %s, %s)
 
 -- name: ledger
--- A slice in the order of keys, as workers insert. A row goes when it is older than the horizon and its client
--- has committed since, later than batches that it may have left unacknowledged: those are seconds apart.
+-- A slice in the order of keys, as workers insert. A row goes when it is older than the horizon and settled: its
+-- client has come back since, if it was away, and committed what it had left unacknowledged.
 WITH upper AS (
     SELECT coalesce((SELECT key FROM ledger WHERE key > %(after)s AND key <= %(until)s
                      ORDER BY key OFFSET %(rows)s LIMIT 1), %(until)s) AS key
 ), gone AS (
     DELETE FROM ledger USING ledger_client
-    WHERE ledger_client.id = ledger.client AND ledger_client.committed_at > ledger.seen_at + interval '10 minutes'
+    WHERE ledger_client.id = ledger.client AND ledger.seen_at < ledger_client.settled_at
       AND ledger.seen_at < now() - %(horizon)s
       AND ledger.key > %(after)s AND ledger.key <= (SELECT key FROM upper)
     RETURNING 1
@@ -179,7 +199,7 @@ SELECT (SELECT key FROM upper), (SELECT count(*) FROM gone)
 -- name: ledger_timeless
 DELETE FROM ledger_timeless USING ledger_client
 WHERE ledger_client.id = ledger_timeless.client
-  AND ledger_client.committed_at > ledger_timeless.seen_at + interval '10 minutes'
+  AND ledger_timeless.seen_at < ledger_client.settled_at
   AND ledger_timeless.seen_at < now() - %s
 
 -- name: vacuum_ledger
@@ -187,8 +207,11 @@ WHERE ledger_client.id = ledger_timeless.client
 VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) ledger
 
 -- name: heard
--- The oldest first, until a slice has nothing left to remove.
-DELETE FROM heard WHERE heard_at < now() - %s AND id <= (SELECT min(id) FROM heard) + 5000
+-- The oldest first, until a slice has nothing left to remove. Once an observer has stored a snapshot, it takes them
+-- itself: what is left it has yet to take.
+DELETE FROM heard
+WHERE heard_at < now() - CASE WHEN EXISTS (SELECT FROM presence) THEN %s ELSE %s END
+  AND id <= (SELECT min(id) FROM heard) + 5000
 
 -- name: rejection
 DELETE FROM rejection WHERE received_at < now() - %s AND id <= (SELECT min(id) FROM rejection) + 5000

@@ -1,5 +1,5 @@
 -- Who may do what. Made and made again by `ganzhi migrate --roles`, all in one transaction.
--- {role} and {verifier} are filled in by ingest/roles.py.
+-- {role}, {verifier}, {others} and {granted_by} are filled in by ingest/roles.py.
 
 -- name: lock
 SELECT pg_advisory_xact_lock(hashtext('ganzhi.migrate'))
@@ -19,7 +19,24 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)
 CREATE ROLE {role}
 
 -- name: may_log_in
-ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+ALTER ROLE {role} LOGIN
+
+-- name: ours
+-- Those of cities that nobody named this time too.
+SELECT rolname FROM pg_roles WHERE rolname ~ '^ganzhi_(owner|writer|observer|reader|reader_\d{6}|city)$' ORDER BY rolname
+
+-- name: nothing_special
+ALTER ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+
+-- name: strays
+-- Of which roles ours are members and should not be. Who is a member of ours is for the server's administrator.
+SELECT member.rolname, others.rolname, coalesce(grantor.rolname, current_user)
+FROM pg_auth_members AS m JOIN pg_roles AS member ON member.oid = m.member JOIN pg_roles AS others ON others.oid = m.roleid
+    LEFT JOIN pg_roles AS grantor ON grantor.oid = m.grantor
+WHERE member.rolname = ANY (%s) AND NOT (others.rolname = 'ganzhi_city' AND member.rolname ~ '^ganzhi_reader_\d{6}$')
+
+-- name: leave
+REVOKE {others} FROM {role} GRANTED BY {granted_by} CASCADE
 
 -- name: password
 ALTER ROLE {role} PASSWORD {verifier}
@@ -73,26 +90,77 @@ END $$
 -- name: database
 -- CONNECT and TEMPORARY are everybody's by default; a temporary table is what tricks lent functions are made of.
 DO $$
+DECLARE
+    others text := (SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles
+                    WHERE rolname ~ '^ganzhi_(writer|observer|reader|reader_\d{6}|city)$');
 BEGIN
-    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC, %s', current_database(), others);
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO ganzhi_owner, ganzhi_writer, ganzhi_observer, ganzhi_reader, '
                    'ganzhi_city', current_database());
     EXECUTE format('GRANT CREATE, TEMPORARY ON DATABASE %I TO ganzhi_owner', current_database());
+    ALTER SCHEMA public OWNER TO ganzhi_owner;
+    IF to_regnamespace('city') IS NOT NULL THEN -- from a dump it is the superuser's, and couldn't be made anew
+        ALTER SCHEMA city OWNER TO ganzhi_owner;
+    END IF;
+    EXECUTE format('REVOKE ALL ON SCHEMA public FROM PUBLIC, %s', others);
 END $$;
-ALTER SCHEMA public OWNER TO ganzhi_owner;
-REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO ganzhi_writer, ganzhi_observer, ganzhi_reader, ganzhi_city
+
+-- name: functions
+-- What anybody may run on a new server, and no reader must. Only a superuser closes these.
+-- TimescaleDB's own: 2.28.3 lets any login drop or freeze a chunk of any table (2.29.2 asks whose it is), and all
+-- let it run jobs. All that the extension marks volatile is the owner's, but for the few that only read, so that
+-- what a later version brings is closed too. COPY and the reads of rollups call none of them as SQL.
+DO $$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT p.oid::regprocedure AS routine FROM pg_proc AS p
+        JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+        JOIN pg_extension AS e ON e.oid = d.refobjid
+        WHERE e.extname = 'timescaledb' AND p.provolatile = 'v' AND p.prokind IN ('f', 'p')
+          AND p.proname !~ '^(time_bucket_gapfill|interpolate|locf|time_to_internal|tsl_loaded|chunk_status|.*uuid.*'
+                           '|.*_size|.*_row_count)$'
+    LOOP
+        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', item.routine);
+        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO ganzhi_owner', item.routine);
+    END LOOP;
+    -- An advisory lock of a reader's would stop registration; large objects and WAL messages are disk, also for a
+    -- session that is read-only (large objects before PostgreSQL 16).
+    FOR item IN
+        SELECT p.oid::regprocedure AS routine, p.proname ~ 'advisory' AS is_lock FROM pg_proc AS p
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace
+          AND p.proname ~ '^(pg_(try_)?advisory_.*|lo_.*|loread|lowrite|pg_logical_emit_message)$'
+    LOOP
+        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', item.routine);
+        IF item.is_lock THEN
+            EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO ganzhi_owner, ganzhi_writer, ganzhi_observer', item.routine);
+        END IF;
+    END LOOP;
+END $$
 
 -- name: as_owner
 SET LOCAL ROLE ganzhi_owner
 
 -- name: grants
--- One line a right. Tables that a later release brings may stand here before they exist.
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM ganzhi_writer, ganzhi_observer, ganzhi_reader, ganzhi_city;
+-- First everything is taken back, from PUBLIC and every city too; other roles of the server keep what they were given.
+-- Then one line a right. Tables that a later release brings may stand here before they exist.
 DO $$
 DECLARE
     lent record;
+    others text := 'PUBLIC, ' || (SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles
+                                  WHERE rolname ~ '^ganzhi_(writer|observer|reader|reader_\d{6}|city)$');
 BEGIN
+    EXECUTE format('ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM %s', others);
+    EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM %s', others);
+    FOR lent IN
+        SELECT CASE WHEN relkind = 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS what, oid::regclass AS name FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
+          AND relowner = 'ganzhi_owner'::regrole
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', lent.what, lent.name, others);
+    END LOOP;
     FOR lent IN
         SELECT role, what, name FROM (VALUES
             ('ganzhi_writer', 'INSERT', '{reading,event}'),
@@ -113,7 +181,8 @@ BEGIN
             ('ganzhi_observer', 'SELECT, INSERT', '{gateway}'),
             ('ganzhi_observer', 'UPDATE (id, division, state, first_seen, last_seen, firmware, said_offline_at)', '{gateway}'),
             ('ganzhi_observer', 'SELECT, DELETE', '{heard,registry_change}'),
-            ('ganzhi_observer', 'SELECT, INSERT', '{planned_maintenance,audit}'),
+            ('ganzhi_observer', 'SELECT, INSERT', '{audit}'),
+            ('ganzhi_observer', 'SELECT, INSERT, UPDATE (until), DELETE', '{planned_maintenance}'),
             ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{presence,quality,coverage,coverage_gap,indicator}'),
             ('ganzhi_reader', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
             ('ganzhi_reader', 'SELECT', '{alias,cell,division,gateway,metric,terminal,schema_version}'),
@@ -128,9 +197,9 @@ BEGIN
     FOR lent IN
         SELECT p.oid::regprocedure AS routine FROM pg_proc AS p
         WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = 'ganzhi_owner'::regrole
-          AND p.prosecdef -- the others give nobody a right that is not the caller's own
+          AND (p.prosecdef OR p.provolatile = 'v') -- what remains only reads, with the caller's rights
     LOOP
-        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', lent.routine);
+        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM %s CASCADE', lent.routine, others);
     END LOOP;
     FOR lent IN
         SELECT role, to_regprocedure('public.' || name) AS routine FROM (VALUES

@@ -1,8 +1,11 @@
 -- What `ganzhi status` asks the database. Reads only.
 
 -- name: state
+-- The observer clears `heard` as it reads it: what was heard before stands in what the workers committed, and in when
+-- a gateway was last seen.
 SELECT (SELECT max(committed_at) FROM ledger_client),
-       (SELECT heard_at FROM heard ORDER BY id DESC LIMIT 1),
+       greatest((SELECT heard_at FROM heard ORDER BY id DESC LIMIT 1),
+                (SELECT max(committed_at) FROM ledger_client), (SELECT max(last_seen) FROM gateway)),
        pg_total_relation_size('ledger') + pg_total_relation_size('ledger_timeless'),
        pg_database_size(current_database())
 

@@ -158,7 +158,8 @@ UPDATE terminal SET state = 'retired', retired_on = %(on)s WHERE id = %(id)s AND
 RETURNING code, division, domain
 
 -- name: export
--- The columns that an import takes; import of an export changes nothing. Inferred facts are left out.
+-- The columns that an import takes; import of an export changes nothing. Inferred facts are left out, and what was
+-- discovered under a name that is an alias now: an import refuses it.
 COPY (
     SELECT code, division, domain, profile, network, gateway, site, project, owner,
            extract(epoch FROM report_every)::float8 || 's' AS report_every, installed_on, smart,
@@ -169,6 +170,10 @@ COPY (
            OR division IN (SELECT code FROM division WHERE parent = %(division)s))
       AND (%(domain)s::text IS NULL OR domain = %(domain)s)
       AND CASE WHEN %(state)s::text IS NULL THEN state <> 'discovered' ELSE state = %(state)s END
+      AND NOT EXISTS (
+          SELECT FROM alias WHERE alias.scheme || ':' || alias.value = terminal.code
+          AND alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to)
+      )
     ORDER BY id
 ) TO STDOUT (FORMAT csv, HEADER)
 

@@ -88,7 +88,7 @@ def _beside(url: str, bench: Bench) -> list[float]:
 def ledger(url: str, seconds: int) -> None:
     """Size after each purge and the longest insertion, beside an insertion with nobody else."""
     bench = Bench(url, 0)
-    bench.conn.execute("UPDATE ledger_client SET committed_at = 'infinity'")
+    bench.conn.execute("UPDATE ledger_client SET settled_at = 'infinity'")
     alone = _insert(bench, 3 * HOUR_SECONDS, lambda: False)
     say("20 % of a second's keys alone", f"{statistics.median(alone):.0f} ms, longest {max(alone):.0f} ms")
     stop = threading.Event()

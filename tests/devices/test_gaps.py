@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from devices.coverage import Grid, Target
 from devices.gap import Gap, Maintenance, maintained
 from devices.gaps import RETURN_SECONDS, decide, declared_units, gateway_down
-from devices.gateways import judge
-from devices.presence import EPOCH_SECONDS, Counts, Facts, Fleet, Kind, Life
+from devices.gateways import deaf, judge
+from devices.presence import EPOCH_SECONDS, NO_DAY, Counts, Facts, Fleet, Kind, Life
+from devices.rhythm import intervals
+from devices.states import Blind
 
 COUNTY, OTHER_COUNTY, CITY = 370102, 370103, 370100
 CELLS = {0: (370000, "other"), 1: (COUNTY, "municipal"), 2: (COUNTY, "energy"), 3: (OTHER_COUNTY, "municipal"),
@@ -33,7 +35,7 @@ class World:
         self.fleet = Fleet()
         self.now = NOON
         self.gaps, self.planned, self.targets = {}, [], []
-        self.gateways = {}
+        self.gateways, self.blind = {}, None
         self.cut = np.zeros(0, bool)
         """By terminal: it is silent."""
         self.r = self.phase = np.zeros(0)
@@ -46,8 +48,7 @@ class World:
         number = (
             list(self.gateways).index(gateway) + 1 if gateway in self.gateways else len(self.gateways) + 1
         )
-        row = self.gateways.setdefault(gateway, {"seen": None, "offline": None, "r": r, "division": CITY})
-        row["r"] = min(row["r"], r)
+        row = self.gateways.setdefault(gateway, {"seen": None, "offline": None, "division": CITY})
         kind = self.fleet.kind_of(Kind(r, False, False, None, None))
         self.fleet.put(
             Facts(ids, *(np.full(count, value) for value in (cell, kind, Life.REGISTERED, day, number)))
@@ -82,15 +83,17 @@ class World:
             for gap in stored
             if gap.closed_seconds is None or gap.closed_seconds >= self.now - RETURN_SECONDS
         ]
+        size = len(self.gateways) + 1
+        seen = {n: row["seen"] for n, row in enumerate(self.gateways.values(), 1) if row["seen"] is not None}
+        reports = intervals(self.fleet, seen, size, self.now)
         gateways = [
-            judge(number, name, row["division"], row["seen"], row["offline"], row["r"], self.now)
+            judge(number, name, row["division"], row["seen"], row["offline"], reports.get(number), self.now)
             for number, (name, row) in enumerate(self.gateways.items(), 1)
         ]
-        size = len(gateways) + 1
         down = gateway_down(gateways, known, self.planned, self.now, size)
-        counts = self.fleet.count(self.now, down, len(CELLS), size)
+        counts = self.fleet.count(self.now, down, len(CELLS), size, self.blind)
         units = declared_units(self.targets, date(2026, 11, 22), Grid(CELLS))
-        decision = decide(counts, CELLS, units, gateways, known, self.planned)
+        decision = decide(counts, CELLS, units, gateways, known, self.planned, blind=self.blind)
         for gap in decision.opened:
             self.gaps[len(self.gaps) + 1] = replace(gap, id=len(self.gaps) + 1)
         self.gaps |= {gap.id: gap for gap in (*decision.updated, *decision.closed)}
@@ -302,6 +305,124 @@ def test_an_open_gap_is_marked_under_maintenance(world):
     assert "maintenance" not in world.only().evidence
 
 
+@pytest.mark.parametrize(("count", "day"), [(40_000, 2_500), (1, NO_DAY)], ids=["imported", "planned"])
+def test_terminals_never_heard_make_no_gateway_silent(world, count, day):
+    """Quick terminals that are imported or planned behind a gateway of daily meters open nothing."""
+    world.add(40, WATER, "gw1", DAY)
+    world.phase[:] = 0
+    world.run(DAY, step=HOUR)
+    world.add(count, POWER, "gw1", 60, day=day, heard=False)
+    assert world.run(3 * DAY, step=HOUR) == set()
+
+
+def test_one_quick_terminal_that_dies_is_no_dead_gateway(world):
+    """A ten-second reporter among daily meters dies; three of them are witnesses enough."""
+    world.add(40, WATER, "gw1", DAY)
+    quick = world.add(3, POWER, "gw1", 10)
+    world.phase[:40] = 0
+    world.run(DAY, step=HOUR)
+    world.cut[quick] = True
+    assert world.run(2 * HOUR) == {("gateway_offline", "gw1")}
+    world.cut[quick[:1]] = False
+    world.run(2 * DAY, step=900)
+    assert world.open() == []
+    world.cut[quick[0]] = True
+    assert world.run(2 * DAY) == set()
+
+
+def test_maintenance_of_a_domain_leaves_gateways_out(world):
+    """It covers cells; a gateway that dies in it is a gap unless its own maintenance is planned."""
+    world.add(500, WATER, "gw1", HOUR)
+    world.cut[:] = True
+    world.planned = [Maintenance(1, CITY, "municipal", None, world.now, world.now + DAY)]
+    world.run(6 * HOUR)
+    assert world.open() == [("gateway_offline", "gw1")]
+
+
+def test_dark_closes_beside_strangers_that_were_never_heard(world):
+    """A cell's gap closes as explained by its gateway, whoever is silent or unheard elsewhere in the province."""
+    ids = world.add(100, WATER, "gw1", HOUR)
+    world.add(400, NEXT_DOOR, "gw2", 60)
+    world.add(100, NEXT_DOOR, "gw2", 60, day=2_500, heard=False)
+    world.cut[ids] = True
+    for _ in range(24):
+        world.report(600)
+    world.gaps[1] = Gap("dark", COUNTY, "municipal", None, world.now, 100, 0, {}, 1)
+    world.run(1_800)
+    assert world.open() == [("gateway_offline", "gw1")]
+    assert world.gaps[1].evidence["closed"] == "explained by gateways"
+
+
+def test_an_outage_while_nobody_looked_is_found(world):
+    """150 of a county's 200 terminals fall silent while the observer is away for two hours: the first look says so."""
+    ids = world.add(200, WATER, "gw1", 60)
+    world.add(800, NEXT_DOOR, "gw1", 60)
+    world.round()
+    since = world.now
+    world.cut[ids[:150]] = True
+    for _ in range(8):
+        world.report(900)
+    world.blind = Blind(since, world.now, deaf=False)
+    world.round()
+    assert world.open() == [("outage", (COUNTY, "municipal"))]
+
+
+def test_silence_of_a_deaf_service_proves_nothing(world):
+    """Three hours of deafness open nothing then or after; who is still silent once all had the time, is found.
+
+    Meanwhile a spoken goodbye is believed.
+    """
+    for number in range(3):
+        world.add(200, WATER, f"gw{number}", HOUR)
+    world.add(200, POWER, "gw3", HOUR)
+    world.add(40, NEXT_DOOR, "gw4", 60)
+    world.run(HOUR)
+    world.cut[:] = True
+    world.blind = Blind(world.now, float("inf"), deaf=True)
+    assert world.run(3 * HOUR) == set()
+    world.gateways["gw3"]["offline"] = world.now
+    world.round()
+    assert world.open() == [("gateway_offline", "gw3")]
+    world.blind = world.blind._replace(until_seconds=world.now)
+    world.cut[200:800] = False
+    world.cut[-40:] = False
+    assert world.run(90 * 60, step=300) == set()
+    world.run(HOUR, step=300)
+    assert world.open() == [("gateway_offline", "gw0")]
+
+
+def quiet_gateways(count, r, ago):
+    return [judge(n, f"gw{n}", CITY, NOON - ago, None, r, NOON) for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("gateways", "newest_ago", "expected"),
+    [
+        (quiet_gateways(120, DAY, 4 * HOUR), 4 * HOUR, False),
+        (quiet_gateways(120, 60, 1_200), 1_200, True),
+        (quiet_gateways(19, 60, 1_200), 1_200, False),
+        (quiet_gateways(120, 60, 1_200), 290, False),
+        (quiet_gateways(100, DAY, 4 * HOUR) + quiet_gateways(20, 60, 4 * HOUR), 4 * HOUR, True),
+        (quiet_gateways(100, DAY, 4 * HOUR) + quiet_gateways(20, DAY, 28 * HOUR), 3 * HOUR, False),
+    ],
+    ids=["daily", "minutes", "few", "heard", "mixed", "late before"],
+)
+def test_deaf_is_who_misses_many(gateways, newest_ago, expected):
+    """Deaf is where 20 gateways should have been heard since anybody was; nobody misses daily meters by day."""
+    assert deaf(gateways, NOON - newest_ago, NOON) is expected
+
+
+def test_a_gateway_that_is_back_has_terminals(world):
+    """One whose terminals were never live closes as recovered; without terminals it says that there are none left."""
+    world.add(100, WATER, "gw1", HOUR, day=2_500, heard=False)
+    world.gateways["gw1"]["offline"] = world.now
+    world.round()
+    world.now += 120
+    world.seen("gw1")
+    world.round()
+    assert world.only().evidence["closed"] == "recovered"
+
+
 def test_a_flapping_gateway_is_one_gap(world):
     """Offline and back every minute: one row, which counts how often it returned; opened once."""
     world.add(500, WATER, "gw1", HOUR)
@@ -369,7 +490,7 @@ def test_a_gateway_that_is_removed_leaves_no_gap(world):
 
 def test_a_gateway_without_terminals_counts_for_a_month(world):
     """A registered one that says offline is a gap, until it was away for 30 days."""
-    world.gateways["spare"] = {"seen": world.now, "offline": world.now, "r": None, "division": None}
+    world.gateways["spare"] = {"seen": world.now, "offline": world.now, "division": None}
     world.round()
     assert (world.only().kind, world.only().division, world.only().expected) == ("gateway_offline", 370000, 0)
     world.now += 31 * DAY
@@ -514,7 +635,8 @@ def test_maintenance_covers_what_it_names():
         (NOON - 690, None, 60, "online"),
         (NOON - 691, None, 60, "silent"),
         (NOON - 60, NOON - 60, 60, "offline"),
-        (NOON - 59, NOON - 60, 60, "online"),
+        (NOON, NOON - 60, 60, "offline"),
+        (NOON - 1, NOON - 62, 60, "online"),
         (NOON - 36 * HOUR, None, None, "online"),
         (NOON - 37 * HOUR, None, None, "silent"),
     ],

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.presence import NO_DAY, STATES, Facts, Fleet, Kind, Life
+from devices.presence import NAMED, NO_DAY, STATES, Facts, Fleet, Kind, Life
+from devices.rhythm import intervals
+from devices.states import Blind
 from tests.bench import false_alarms
 
 NOW = int(datetime(2026, 11, 21, 8, tzinfo=UTC).timestamp())
@@ -200,6 +202,11 @@ TERMINALS = st.fixed_dictionaries(
 )
 
 
+BLIND = st.tuples(AGES, st.one_of(AGES, st.just(-np.inf)), st.booleans()).map(
+    lambda t: Blind(NOW - max(t[:2]), NOW - min(t[:2]), t[2])
+)
+
+
 def plain_state(t):
     """The contract's table, row by row."""
     r, heard, said = t["kind"].report_seconds, t["heard"], t["said"]
@@ -215,16 +222,31 @@ def plain_state(t):
     return "overdue" if (said if offline else heard) <= 3 * r + 1_800 else "lost"
 
 
-def plain_left(t):
-    """Whether it left `live` within W: when its time was up, or a notice came before that."""
+def plain_left(t, blind):
+    """Whether it left `live` within W: when its time was up, or a notice came before that.
+
+    After a blind time W reaches back to its beginning; after a deaf one silence must have lasted its time again.
+    """
     r, heard, said = t["kind"].report_seconds, t["heard"], t["said"]
     ended = heard - (1.5 * r + 600)
     if said is not None and said <= heard:
         ended = max(ended, said)
-    return ended <= max(900, r / 2)
+    window, said_so = max(900, r / 2), said is not None and said <= heard
+    if blind is not None:
+        fair = plain_fair(r, blind)
+        if fair > NOW and not said_so:
+            return False
+        if fair + window > NOW:
+            window = max(window, NOW - blind.since_seconds)
+    return ended <= window
 
 
-def plain_counts(terminals, down):
+def plain_fair(r, blind):
+    """Since when silence proves something."""
+    return blind.until_seconds + (max(900, 1.5 * r + 600) if blind.deaf else 0)
+
+
+def plain_counts(terminals, down, blind):
     """Every count of one terminal at a time."""
     names = [
         "active",
@@ -235,6 +257,7 @@ def plain_counts(terminals, down):
         "left",
         "left_explained",
         "silent_explained",
+        "silent_named",
         "invalid",
     ]
     n = {name: np.zeros(CELLS, int) for name in [*names, "invalid"]}
@@ -251,15 +274,19 @@ def plain_counts(terminals, down):
             continue
         r, live, days = kind.report_seconds, state == "live", TODAY - t["day"]
         due, ripe = days > 7, days > 7 and days * 86_400 > 3 * r
-        left = state in {"overdue", "lost"} and plain_left(t)
+        left = state in {"overdue", "lost"} and plain_left(t, blind)
         n["active"][cell] += heard is not None and heard <= max(30 * 86_400, 3 * r)
         n["due"][cell] += due
         n["heard_today"][cell] += due and heard is not None and heard <= (49 if kind.nbiot else 24) * 3_600
         n["ripe"][cell] += ripe
         n["ripe_never"][cell] += ripe and heard is None
         n["left"][cell] += left
-        n["left_explained"][cell] += left and down[t["gateway"]]
-        n["silent_explained"][cell] += state in {"overdue", "lost"} and down[t["gateway"]]
+        silent, why = state in {"overdue", "lost"}, down[t["gateway"]]
+        said = t["said"] is not None and heard is not None and t["said"] <= heard
+        unproven = blind is not None and plain_fair(r, blind) > NOW and not said
+        n["left_explained"][cell] += left and why > 0
+        n["silent_explained"][cell] += silent and (why > 0 or unproven)
+        n["silent_named"][cell] += silent and why == NAMED
         if t["gateway"]:
             n["gateway"][t["gateway"]] += (1, live, left)
         if kind.video:
@@ -275,10 +302,10 @@ def fleet_of(terminals, gap):
     for number, t in enumerate(terminals):
         terminal = number * gap
         put(fleet, terminal, t["kind"], t["life"], t["day"], t["cell"], t["gateway"])
-        if t["said"] is not None:
-            fleet.say_offline(ids(terminal), NOW - t["said"])
         if t["heard"] is not None:
             fleet.hear(ids(terminal), NOW - t["heard"])
+        if t["said"] is not None:
+            fleet.say_offline(ids(terminal), NOW - t["said"])
     fleet.refuse(number * gap for number, t in enumerate(terminals) if t["refused"])
     return fleet
 
@@ -286,18 +313,56 @@ def fleet_of(terminals, gap):
 @settings(deadline=None, max_examples=150)
 @given(
     st.lists(TERMINALS, max_size=40),
-    st.lists(st.booleans(), min_size=GATEWAYS, max_size=GATEWAYS),
+    st.lists(st.sampled_from([0, 1, NAMED]), min_size=GATEWAYS, max_size=GATEWAYS),
     st.sampled_from([1, 40_000]),
+    st.one_of(st.none(), BLIND),
 )
-def test_counts_are_those_of_a_plain_reading_of_the_contract(terminals, down, gap):
+def test_counts_are_those_of_a_plain_reading_of_the_contract(terminals, down, gap, blind):
     """Every count of every cell and gateway equals what one terminal at a time gives; so does every state."""
     fleet = fleet_of(terminals, gap)
-    counts = fleet.count(NOW, np.array(down), CELLS, GATEWAYS)
-    for name, expected in plain_counts(terminals, down).items():
+    counts = fleet.count(NOW, np.array(down, np.uint8), CELLS, GATEWAYS, blind)
+    for name, expected in plain_counts(terminals, down, blind).items():
         assert getattr(counts, name).tolist() == expected.tolist(), name
     for number, t in enumerate(terminals):
         if t["life"] != Life.ABSENT:
             assert fleet.state(number * gap, NOW) == plain_state(t)
+
+
+@pytest.mark.parametrize(
+    ("terminals", "expected"),
+    [
+        ([], None),
+        ([(11, 5, 0), (11, 5, 0), (11, 5, 0)], 11),
+        ([(86_400, 5, 0)] * 40 + [(60, None, 0)] * 400, 86_400),
+        ([(86_400, 5, 0)] * 40 + [(60, None, NO_DAY)], 86_400),
+        ([(86_400, 5, 0)] * 40 + [(60, 40 * 86_400, 0)] * 5, 86_400),
+        ([(86_400, 5, 0)] * 40 + [(60, 5, 0)] * 2, 86_400),
+        ([(86_400, 5, 0)] * 40 + [(60, 5, 0)] * 3, 60),
+        ([(60, 5, 0), (3_600, 5, 0)], 3_600),
+        ([(60, None, 0), (3_600, None, 0)], 3_600),
+    ],
+)
+def test_what_is_expected_of_a_gateway(terminals, expected):
+    """The third shortest interval of those live when it was last heard; the longest of all where none was."""
+    fleet = Fleet()
+    for number, (r, heard, day) in enumerate(terminals):
+        put(fleet, number, HOURLY._replace(report_seconds=r), day=day, gateway=2)
+        if heard is not None:
+            fleet.hear(ids(number), NOW - 7_200 - heard)
+    put(fleet, 10_000, KINDS[0], gateway=1)
+    found = intervals(fleet, {2: NOW - 7_200.5}, 3, NOW)
+    assert found == ({} if expected is None else {2: expected})
+
+
+def test_who_said_goodbye_is_not_expected():
+    """Cameras that are said to be offline at night do not make their gateway's silence one."""
+    fleet = Fleet()
+    for number in range(10):
+        put(fleet, number, KINDS[0] if number < 5 else HOURLY, gateway=1)
+    fleet.hear(ids(*range(10)), NOW - 100)
+    assert intervals(fleet, {1: NOW - 90}, 2, NOW) == {1: 11}
+    fleet.say_offline(ids(*range(5)), NOW - 95)
+    assert intervals(fleet, {1: NOW - 90}, 2, NOW) == {1: 3_600}
 
 
 def test_columns_equal_plain_reading_when_time_has_a_fraction():

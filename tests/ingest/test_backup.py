@@ -5,13 +5,18 @@ The commands are those of docs/backup.md.
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
+from ingest import roles, store
 from tests.conftest import Database
+from tests.postgres import Postgres
+from tests.worker import environment
 
 TOPIC = "ganzhi/v1/370102/backup/telemetry"
 BEGIN = int(time.time()) - 3600
@@ -41,14 +46,15 @@ def run(database, program, *arguments):
 
 
 @contextmanager
-def restored(database, dump):
-    """The dump, in a database of its own."""
-    with database.server.database() as url:
-        copy = Database(url, database.storage, database.server)
+def restored(database, dump, server=None):
+    """The dump, in a database of its own; on the same server unless another is given."""
+    server = server or database.server
+    with server.database() as url:
+        copy = Database(url, database.storage, server)
         if database.storage == "timescale":
             copy.execute("CREATE EXTENSION timescaledb")
             copy.rows("SELECT timescaledb_pre_restore()")
-        run(database, "pg_restore", "--no-owner", "--exit-on-error", "--dbname", url, dump)
+        run(database, "pg_restore", "--no-owner", "--no-privileges", "--exit-on-error", "--dbname", url, dump)
         if database.storage == "timescale":
             copy.rows("SELECT timescaledb_post_restore()")
         copy.execute("ANALYZE")
@@ -110,6 +116,38 @@ def test_a_worker_resumes_on_a_database_that_was_restored(
         _refresh(copy)
         rollup = copy.one("SELECT sum(n), sum(sum) FROM reading_hourly")
         assert rollup == copy.one("SELECT count(*), sum(value) FROM reading")
+
+
+def test_a_dump_with_roles_restores_on_a_server_without_them(database, tmp_path):
+    """The roles are made anew after it, and what they may do is theirs again."""
+    with store.connect(database.url) as conn:
+        roles.make(conn, None, [370100])
+    run(database, "pg_dump", "--format=custom", "--file", tmp_path / "dump", database.url)
+    timescale = database.storage == "timescale"
+    with (
+        Postgres(database.server._programs, timescale=timescale) as server,
+        restored(database, tmp_path / "dump", server) as copy,
+    ):
+        assert copy.rows("SELECT FROM pg_roles WHERE rolname ~ '^ganzhi_'") == []
+        for options in ([], ["--roles", "--city-reader", "370100"]):
+            _migrate(copy, *options)
+        with psycopg.connect(copy.url.replace("postgres@", "ganzhi_reader_370100@")) as conn:
+            assert conn.execute("SELECT count(*) FROM reading").fetchone() == (0,)
+        assert _rights(copy) == _rights(database)
+
+
+def _migrate(database, *options):
+    done = subprocess.run([sys.executable, "-m", "ingest.cli", "migrate", *options], capture_output=True, text=True,
+                          env=environment(database_url=database.url), check=False, timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def _rights(database):
+    """Who may do what to tables, views, sequences and functions, of ours and of the extension."""
+    return database.rows(
+        "SELECT oid::regclass::text, relacl::text FROM pg_class WHERE relnamespace::regnamespace::text IN ('public', "
+        "'city') AND relkind <> 'i' UNION ALL SELECT oid::regprocedure::text, proacl::text FROM pg_proc ORDER BY 1, 2"
+    )
 
 
 def _refresh(database):

@@ -29,7 +29,12 @@ FROM unnest('{{370000,{CITY},{COUNTY},{ELSEWHERE}}}'::int[]) WITH ORDINALITY AS 
 INSERT INTO reading
 SELECT '2026-11-01Z'::timestamptz + hour * interval '1 hour', terminal.id, metric, cell.id,
        hour + terminal.id / 8.0 + 2.0 ^ -30, hour % 3
-FROM terminal JOIN cell USING (division, domain), generate_series(0, 71) AS hour, generate_series(1, 2) AS metric
+FROM terminal JOIN cell USING (division, domain), generate_series(0, 71) AS hour, generate_series(1, 2) AS metric;
+INSERT INTO indicator
+SELECT day, name, division, part, whole, part / whole, 3
+FROM unnest('{{370000,{CITY},{COUNTY},{ELSEWHERE}}}'::int[]) AS division,
+     unnest('{{{",".join(map(str, DAYS))}}}'::date[]) AS day,
+     (VALUES ('networking_ratio', 3::float8, 7::float8), ('quality_ratio', 0, NULL)) AS names (name, part, whole)
 """
 ROWS = {
     What.READINGS: "SELECT observed_at, terminal, metric, unit, value, quality, division, domain FROM reading_detail "
@@ -39,6 +44,8 @@ ROWS = {
     What.DAILY: "SELECT bucket, code, metric.name, unit, n, sum, min, max, division, domain FROM reading_daily "
     "JOIN terminal ON terminal.id = terminal_id JOIN metric ON metric.id = metric_id "
     "WHERE bucket >= %s AND bucket < %s",
+    What.INDICATORS: "SELECT day, name, division, numerator, denominator, value, plan_version FROM indicator "
+    "WHERE day >= %s AT TIME ZONE 'UTC' AND day < %s AT TIME ZONE 'UTC'",
 }
 
 
@@ -68,17 +75,13 @@ def reader(database, role="ganzhi_reader"):
 def csv_rows(text):
     """Rows as the database's types, first the header."""
     header, *rows = csv.reader(io.StringIO(text))
-    kinds = {
-        "value": float,
-        "sum": float,
-        "min": float,
-        "max": float,
-        "n": int,
-        "quality": int,
-        "division": int,
-    }
+    kinds = dict.fromkeys(("value", "sum", "min", "max", "numerator", "denominator"), float)
+    kinds |= dict.fromkeys(("n", "quality", "division", "plan_version"), int) | {"day": date.fromisoformat}
     kinds |= dict.fromkeys(("observed_at", "bucket"), lambda time: datetime.fromisoformat(time + ":00"))
-    return {tuple(kinds.get(name, str)(cell) for name, cell in zip(header, row, strict=True)) for row in rows}
+    return {
+        tuple(kinds.get(name, str)(cell) if cell else None for name, cell in zip(header, row, strict=True))
+        for row in rows
+    }
 
 
 def exported(url, what, selection):
@@ -93,7 +96,7 @@ def exported(url, what, selection):
 @pytest.mark.parametrize("what", list(What))
 def test_csv_is_what_the_database_holds(filled, what):
     """Every row of the period, its start included and its end not, with every digit."""
-    whole = export.select(370000, None, SINCE, UNTIL)
+    whole = export.select(what, 370000, None, SINCE, UNTIL)
     expected = set(filled.rows(ROWS[what], SINCE, UNTIL))
     assert exported(reader(filled), what, whole) == expected
     assert len(expected) > 0
@@ -109,8 +112,8 @@ def test_csv_is_what_the_database_holds(filled, what):
 )
 def test_a_city_includes_its_counties(filled, division, domain, divisions):
     """A domain narrows it further."""
-    chosen = export.select(division, domain, SINCE, UNTIL)
-    for what in What:
+    for what in set(What) - {What.INDICATORS if domain else None}:
+        chosen = export.select(what, division, domain, SINCE, UNTIL)
         all_rows = filled.rows(ROWS[what], SINCE, UNTIL)
         expected = {row for row in all_rows if divisions & set(row) and domain in {None, *row}}
         assert exported(reader(filled), what, chosen) == expected
@@ -119,11 +122,11 @@ def test_a_city_includes_its_counties(filled, division, domain, divisions):
 
 def test_a_city_exports_its_own(filled):
     """Whatever division its reader names."""
-    whole = export.select(370000, None, SINCE, UNTIL)
-    own = export.select(CITY, None, SINCE, UNTIL)
     for what in What:
+        whole, own = (export.select(what, code, None, SINCE, UNTIL) for code in (370000, CITY))
         found = exported(reader(filled, f"ganzhi_reader_{CITY}"), what, whole)
         assert found == exported(reader(filled), what, own)
+        assert found < exported(reader(filled), what, whole)
 
 
 @pytest.mark.parametrize("what", list(What))
@@ -134,7 +137,7 @@ def test_parquet_is_what_the_database_holds(filled, what, tmp_path, monkeypatch)
     monkeypatch.setattr(export, "ROW_GROUP_ROWS", 21)
     file = tmp_path / "rows.parquet"
     with export.session(reader(filled)) as conn, export.whole_file(file) as out:
-        count = export.parquet(conn, what, export.select(370000, None, SINCE, UNTIL), out, quiet)
+        count = export.parquet(conn, what, export.select(what, 370000, None, SINCE, UNTIL), out, quiet)
     table = parquet.read_table(file)
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
     expected = filled.rows(ROWS[what], SINCE, UNTIL)
@@ -146,7 +149,8 @@ def test_parquet_is_what_the_database_holds(filled, what, tmp_path, monkeypatch)
 def test_parquet_of_nothing_has_its_columns(filled, tmp_path):
     """An empty period is a file without rows."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="no pyarrow: Parquet is not tested")
-    empty = export.select(370000, None, datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC))
+    period = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
+    empty = export.select(What.DAILY, 370000, None, *period)
     with export.session(reader(filled)) as conn, export.whole_file(tmp_path / "x") as out:
         assert export.parquet(conn, What.DAILY, empty, out, quiet) == 0
     assert parquet.read_schema(tmp_path / "x").names[:3] == ["bucket", "terminal", "metric"]
@@ -204,12 +208,28 @@ def test_the_command_writes_a_file_or_to_standard_output(filled, tmp_path):
     assert sorted(file.read_text().splitlines()) == sorted(piped.stdout.splitlines())
 
 
+@pytest.mark.parametrize("zone", ["", "T00:00+08:00"])
+@pytest.mark.parametrize("storage", ["postgres"], indirect=True)
+def test_indicators_are_of_the_days_that_are_named(filled, zone):
+    """In UTC and in China's time alike: the first included, the last not."""
+    period = ["--from", f"2026-11-02{zone}", "--to", f"2026-11-03{zone}"]
+    done = command(reader(filled), *period, "--what", "indicators", "--division", str(CITY))
+    rows = csv_rows(done.stdout)
+    assert {(row[0], row[2]) for row in rows} == {(date(2026, 11, 2), CITY), (date(2026, 11, 2), COUNTY)}
+    assert (date(2026, 11, 2), "networking_ratio", CITY, 3.0, 7.0, 3 / 7, 3) in rows
+    assert (date(2026, 11, 2), "quality_ratio", CITY, 0.0, None, None, 3) in rows
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--from", "yesterday", "--to", "2026-11-02"], "yesterday"),
         (["--from", "2026-11-02", "--to", "2026-11-02"], "not before"),
         (["--from", "2026-11-01", "--to", "2026-11-02", "--format", "parquet"], "--out"),
+        (
+            ["--from", "2026-11-01", "--to", "2026-11-02", "--what", "indicators", "--domain", "other"],
+            "of a place",
+        ),
     ],
 )
 def test_the_command_refuses_what_cannot_be(arguments, says):
@@ -222,7 +242,7 @@ def test_the_command_refuses_what_cannot_be(arguments, says):
 def test_there_is_no_such_selection(division, domain):
     """Unknown codes and domains; and zones, whose readings are counted with their city's."""
     with pytest.raises(SettingsError, match=str(domain or division)):
-        export.select(division, domain, SINCE, UNTIL)
+        export.select(What.HOURLY, division, domain, SINCE, UNTIL)
 
 
 MILLION = """

@@ -19,6 +19,7 @@ from ingest.failure import Failure, classify
         ("40001", False, Failure.UNAVAILABLE),  # serialization
         ("40P01", False, Failure.UNAVAILABLE),  # deadlock
         ("53100", False, Failure.UNAVAILABLE),  # disk full
+        ("53200", False, Failure.UNAVAILABLE),  # no room for locks: others may hold them
         ("53300", False, Failure.UNAVAILABLE),  # too many connections
         ("55P03", False, Failure.UNAVAILABLE),  # lock not available
         ("57014", False, Failure.UNAVAILABLE),  # statement timeout

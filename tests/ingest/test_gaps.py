@@ -121,8 +121,8 @@ def test_the_list_says_where_and_whom_to_call(conn, ganzhi):
 
 
 def test_maintenance_is_planned_and_known_to_the_observer(conn, database, ganzhi):
-    """What is planned is listed, read until it is over, and stands in audit; a time without a zone is UTC."""
-    span = ("--from", "2026-12-01T22:00+08:00", "--to", "2026-12-01T18:00", "--reason", "[/换卡]")
+    """What is planned is listed, read until it is over, and stands in audit; a time without a zone is Shandong's."""
+    span = ("--from", "2026-12-01T22:00+08:00", "--to", "2026-12-02T02:00", "--reason", "[/换卡]")
     assert "no maintenance" in ganzhi("maintenance", "list")
     said = ganzhi("maintenance", "add", "--gateway", "gw1", *span)
     assert "2026-12-01 22:00 to 2026-12-02 02:00 UTC+8" in said
@@ -151,7 +151,7 @@ def test_maintenance_that_makes_no_sense(database, ganzhi):
         ((), 2, "one of the two"),
         (("--gateway", "nobody"), 1, "no gateway nobody"),
         (("--gateway", "gw1", "--domain", "energy"), 2, "goes with --division"),
-        (("--division", "370102", "--domain", "water"), 2, "one of manufacturing"),
+        (("--division", "370102", "--domain", "water"), 2, "manufacturing 制造"),
         (("--division", "999999"), 2, "999999"),
         (("--division", "370102", "--to", "2026-11-30"), 2, "is not before"),
     ):

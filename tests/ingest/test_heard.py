@@ -36,6 +36,8 @@ class Word(NamedTuple):
     age: float = 60
     unit: str | None = None
     event: bool = False
+    own: bool = True
+    """Of an event: the terminal's own word, not its platform's."""
 
 
 def part_of(words):
@@ -44,7 +46,7 @@ def part_of(words):
     for index, word in enumerate(words):
         name = (word.terminal, word.metric)
         if word.event:
-            part.events.append(Event(name, NOW - word.age, {"vs": "open"}, index))
+            part.events.append(Event(name, NOW - word.age, {"vs": "open"}, index, word.own))
             continue
         for column, entry in ((part.names, name), (part.units, word.unit), (part.values, word.value),
                               (part.times, NOW - word.age)):  # fmt: skip
@@ -82,6 +84,9 @@ EVENT = Word("a", "door", event=True)
         ([[LATE, READING]], "a", "", ""),
         ([[EVENT]], "a", "", ""),
         ([[EVENT._replace(age=DAY + 1)]], "", "", ""),
+        ([[EVENT._replace(own=False)]], "", "", ""),
+        ([[EVENT, EVENT._replace(own=False)]], "a", "", ""),
+        ([[OFF], [EVENT._replace(own=False)]], "", "a", ""),
         ([[ON]], "a", "", ""),
         ([[OFF]], "", "a", ""),
         ([[OFF._replace(age=DAY + 1)]], "", "", ""),

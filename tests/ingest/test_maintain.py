@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ import pytest
 from ingest import copy, maintain, store
 from ingest.settings import SettingsError, load
 from tests.postgres import timescale_programs
+from tests.worker import environment
 
 DAY = 86_400
 NOW = int(time.time())
@@ -68,11 +71,11 @@ def seconds(rows):
     return (rows["observed_at"] // 1_000_000 + copy.POSTGRES_EPOCH).tolist()
 
 
-def run(database, **settings):
+def run(database, rest=timedelta(), **settings):
     """One maintenance; what it said."""
     said = []
     with store.connect(database.url) as conn:
-        assert maintain.run(conn, load(**settings), said.append)
+        assert maintain.run(conn, load(**settings), said.append, rest)
     assert [line for line in said if "put off" in line] == []
     return said
 
@@ -123,6 +126,92 @@ def test_a_second_run_changes_nothing(database, put):
     assert (database.rows("SELECT * FROM maintenance"), count(database)) == before
 
 
+def test_readings_that_differ_are_left_as_they_lie(database, put):
+    """Three at one time are not written anew by any run; of those that are equal among them one is left."""
+    first, others = range(1, 11), range(11, 21)
+    for rows in (
+        readings(2, range(1, 21)),
+        readings(2, range(1, 21), value=30.0),
+        readings(2, first, value=40.0),
+    ):
+        put(rows)
+    run(database)
+    written = transactions(database)
+    assert removed(database) == 0
+    assert unchanging(database) == unchanging(database)
+    assert transactions(database) == written
+    put(readings(2, others, quality=16))
+    run(database)
+    assert (count(database), removed(database)) == (50 * 144, 10 * 144)
+    assert database.one("SELECT count(*) FROM reading WHERE quality = 16") == (0,)
+    assert unchanging(database) == unchanging(database)
+    assert_rollups_agree(database)
+
+
+def unchanging(database):
+    """What a run does, but for counting readings that differ, and the room that readings take after it."""
+    said = [line for line in run(database) if "differing" not in line]
+    with store.connect(database.url) as conn:
+        sizes = [span[5] for span in conn.execute(maintain.SQL[f"spans_{database.storage}"])]
+    assert said == []
+    return sizes
+
+
+def transactions(database):
+    """Which wrote the readings, where they are not compressed."""
+    if database.storage == "timescale":
+        return None
+    return sorted(database.rows("SELECT DISTINCT xmin::text FROM reading"))
+
+
+@pytest.mark.parametrize("rest", [timedelta(), maintain.REST])
+def test_a_look_that_broke_off_is_taken_up_again(database, put, monkeypatch, rest):
+    """Ended by a time limit or with its connection after chunks were put in order: by hand or on schedule, the next."""
+
+    def ends(statement):
+        def look(self, span):
+            del span
+            self._conn.execute("SET statement_timeout = 1")
+            self._conn.execute(statement)
+
+        return look
+
+    for _ in range(2):
+        put(readings(2))
+    with store.connect(database.url) as conn, monkeypatch.context() as patch:
+        said = []
+        patch.setattr(maintain._Pass, "_remove_duplicates", ends("SELECT pg_sleep(60)"))
+        maintain.run(conn, load(), said.append)
+        assert any("put off to the next run (canceling statement" in line for line in said)
+        patch.setattr(
+            maintain._Pass, "_remove_duplicates", ends("SELECT pg_terminate_backend(pg_backend_pid())")
+        )
+        with pytest.raises(psycopg.OperationalError):
+            maintain.run(conn, load(), said.append, rest)
+    run(database, rest)
+    assert count(database) == 100 * 144
+    assert_rollups_agree(database)
+
+
+def test_a_step_that_fails_costs_itself_alone(database, put):
+    """The others are done, what failed is said, and the command ends with 1; on a schedule it goes on."""
+    database.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON rejection EXECUTE FUNCTION refuse();
+        CREATE TRIGGER refuse BEFORE DELETE ON ledger_timeless EXECUTE FUNCTION refuse();
+    """)
+    for _ in range(2):
+        put(readings(2))
+    done = subprocess.run([sys.executable, "-m", "ingest.cli", "migrate", "--maintain"], capture_output=True, text=True,
+                          env=environment(database_url=database.url), check=False, timeout=60)  # fmt: skip
+    assert done.returncode == 1
+    assert "rejection: failed (P0001: not this one)" in done.stdout
+    assert "maintenance failed at ledger, rejection" in done.stderr
+    assert count(database) == 100 * 144
+    assert_rollups_agree(database)
+    assert any("failed" in line for line in run(database, maintain.REST))
+
+
 def test_late_readings_land_once_and_in_the_rollups(database, put):
     """Sixty days late, into chunks that were recompressed and rolled up, and once more in another envelope."""
     old = [readings(days, seconds=3600) for days in (60, 30, 1)]
@@ -171,7 +260,8 @@ def test_the_ledger_forgets_only_what_cannot_come_again(database):
     here, away = 1, 2
     hour = int(time.time() // 3600)
     database.execute(
-        f"INSERT INTO ledger_client VALUES ({here}, 'here', now()), ({away}, 'away', now() - interval '9 h')"
+        "INSERT INTO ledger_client (id, name, settled_at) "
+        f"VALUES ({here}, 'here', now() - interval '1 min'), ({away}, 'away', now() - interval '9.1 h')"
     )
     keys = [(hours, age, client) for hours in (hour - 9, hour - 2000, 2**24 - 1, 0, hour)
             for age in (1, 9) for client in (here, away)]  # fmt: skip
@@ -198,16 +288,167 @@ def test_the_ledger_forgets_only_what_cannot_come_again(database):
 
 @pytest.mark.parametrize("storage", ["postgres"])
 def test_bitmaps_and_rejections_end_too(database):
-    """Who was heard is kept for a week, a rejection as long as its setting says."""
+    """Who was heard is kept for a week, a rejection as long as its setting says; longer, if the clock was set back."""
     database.execute("INSERT INTO heard (heard_at, terminals) SELECT now() - n * interval '1 h', '' "
-                     "FROM generate_series(400, 0, -1) AS n")  # fmt: skip
+                     "FROM generate_series(400, -9, -1) AS n")  # fmt: skip
     database.execute("""
         INSERT INTO rejection (received_at, topic, reason, rejected, total, detail, payload)
-        SELECT now() - n * interval '1 day', 't', 'no_route', 0, 0, '[]', '' FROM generate_series(100, 0, -1) AS n
+        SELECT now() - n * interval '1 day', 't', 'no_route', 0, 0, '[]', '' FROM generate_series(100, -1, -1) AS n
     """)
     run(database)
-    assert database.one("SELECT count(*) FROM heard") == (168,)
-    assert database.one("SELECT count(*) FROM rejection") == (90,)
+    assert database.one("SELECT count(*) FROM heard") == (168 + 9,)
+    assert database.one("SELECT count(*) FROM rejection") == (90 + 1,)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_bitmaps_wait_a_month_for_an_observer(database):
+    """Once an observer has stored a snapshot, who was heard while it is away is not lost for thirty days."""
+    database.execute("INSERT INTO presence (first_id, heard) VALUES (0, '')")
+    database.execute("INSERT INTO heard (heard_at, terminals) SELECT now() - n * interval '1 day', '' "
+                     "FROM generate_series(40, 1, -1) AS n")  # fmt: skip
+    run(database)
+    assert database.one("SELECT count(*) FROM heard") == (29,)
+
+
+HEARD = dict.fromkeys(("heard", "offline", "refused", "gateways", "quality"))
+
+
+class Client:
+    """The ledger's part of what a worker does, on a database whose clock goes as the test wants."""
+
+    def __init__(self, database, conn):
+        self._database, self._conn, self._keys = database, conn, 0
+        self.connect()
+
+    def connect(self):
+        """To the database, for the first time or after an outage."""
+        self._id = store._client_id(self._conn, "worker-0")
+
+    def commit(self, keys=0):
+        """A batch: of payloads of ten hours ago so many, and one without a time if there are any."""
+        hour, nothing = (int(time.time() // 3600) - 10).to_bytes(3, "big"), copy.UuidArray.of([bytes(16)])
+        new = [hour + (self._keys + n).to_bytes(13, "big") for n in range(keys)]
+        timeless = [self._id, [self._keys], [0], nothing, nothing, []]
+        self._keys += keys
+        with self._conn.transaction():
+            if keys:
+                self._conn.execute(store.SQL["ledger"], [copy.UuidArray.of(new), self._id], binary=True)
+                self._conn.execute(store.SQL["ledger_timeless"], timeless)
+            self._conn.execute(store.SQL["heard"], HEARD | {"at": NOW, "client": self._id})
+
+    def work(self, minutes):
+        """Commit every five minutes."""
+        for _ in range(minutes // 5):
+            pass_by(self._database, minutes=5)
+            self.commit()
+
+    def left(self):
+        """How many keys are left by maintenance, and how many payloads without a time."""
+        run(self._database)
+        return self._database.one(
+            "SELECT (SELECT count(*) FROM ledger), (SELECT count(*) FROM ledger_timeless)"
+        )
+
+
+def pass_by(database, **duration):
+    """The database's clock goes on by so much: what it has stamped is older then. Or back: it is of the future."""
+    with psycopg.connect(database.url) as conn:
+        for table, columns in (("ledger", ["seen_at"]), ("ledger_timeless", ["seen_at"]),
+                               ("ledger_client", ["committed_at", "resumed_at", "settled_at"])):  # fmt: skip
+            for column in columns:
+                conn.execute(f"UPDATE {table} SET {column} = {column} - %s", [timedelta(**duration)])
+
+
+@pytest.fixture
+def client(database):
+    """A worker that has been at work for a while; its ledger is empty."""
+    with store.connect(database.url) as conn:
+        client = Client(database, conn)
+        client.commit()
+        client.work(minutes=30)
+        yield client
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+@pytest.mark.parametrize("connects", [True, False])
+def test_the_ledger_waits_until_a_client_has_taken_all_that_comes_again(database, client, connects):
+    """After eight hours without the worker, or its broker, or on a clock that steps forward: not its first batch."""
+    client.commit(keys=1)
+    client.work(minutes=20)
+    client.commit(keys=4)
+    pass_by(database, hours=8)
+    if connects:
+        client.connect()
+        assert client.left() == (4, 1)
+    client.commit()
+    assert client.left() == (4, 1)
+    client.work(minutes=5)
+    assert client.left() == (4, 1)
+    client.work(minutes=10)
+    assert client.left() == (0, 0)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_the_ledger_waits_for_a_client_that_comes_back_and_goes_again(database, client):
+    """A worker that ends a moment after each return has not taken all that comes again."""
+    client.commit(keys=4)
+    for _ in range(3):
+        pass_by(database, hours=8)
+        client.connect()
+        client.commit()
+        assert client.left() == (4, 1)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_the_ledger_of_a_client_with_little_to_do_ends_too(database, client):
+    """A batch an hour is forgotten after the horizon as any other."""
+    for _ in range(10):
+        pass_by(database, hours=1)
+        client.commit(keys=1)
+    assert client.left() == (6, 6)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_on_a_clock_that_is_set_back_the_ledger_keeps_what_it_must(database, client):
+    """Keys of before stay longer by the step; those since are not forgotten for what was settled in the future."""
+    client.commit(keys=1)
+    client.work(minutes=20)
+    pass_by(database, hours=-9)
+    client.commit(keys=2)
+    client.work(minutes=30)
+    client.commit(keys=4)
+    pass_by(database, hours=7)
+    assert client.left() == (5, 2)
+    client.commit()
+    client.work(minutes=15)
+    assert client.left() == (1, 1)
+    pass_by(database, hours=8)
+    client.commit()
+    client.work(minutes=15)
+    assert client.left() == (0, 0)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_what_a_worker_left_unacknowledged_counts_once_when_it_is_back(
+    database, gateway, new_worker, settled
+):
+    """Four messages, eight hours without the worker, and maintenance between the first of them and the rest."""
+    packs = [b'[{"n": "again-%d:level", "t": %d, "v": 1}]' % (n, NOW - 10 * 3600) for n in range(4)]
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    gateway.publish(TOPIC, *packs)
+    settled(worker)
+    worker.kill()
+    pass_by(database, hours=8)
+    worker.start()
+    worker.wait_ready()
+    gateway.publish(TOPIC, packs[0])
+    settled(worker)
+    run(database)
+    gateway.publish(TOPIC, *packs[1:])
+    assert settled(worker)("messages_duplicate_total") == 4
+    assert count(database) == 4
 
 
 def test_only_one_runs(database):
@@ -231,6 +472,7 @@ def test_beside_a_worker_nothing_is_lost_or_doubled(database, gateway, new_worke
     gateway.publish(TOPIC, *packs)
     settled(worker)
     database.execute("UPDATE ledger SET seen_at = seen_at - interval '7 hours'")
+    database.execute("UPDATE ledger_client SET settled_at = now()")
     run(database)
     publishing = threading.Thread(target=gateway.publish, args=(TOPIC, *packs), daemon=True)
     publishing.start()

@@ -1,5 +1,6 @@
 """Migrations: from nothing to this version, once, whoever starts."""
 
+import queue
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -9,6 +10,8 @@ from devices.division import DOMAINS
 from ingest import migrate, store
 from schemas.catalogue import METRICS
 from schemas.sql import migrations
+from tests.conftest import Database
+from tests.postgres import Postgres, timescale_programs
 
 
 def run(database):
@@ -75,3 +78,65 @@ def test_a_failed_step_leaves_nothing_behind(empty_database, monkeypatch):
     monkeypatch.undo()
     assert empty_database.one("SELECT to_regclass('half_made')") == (None,)
     assert run(empty_database).storage == empty_database.storage
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_a_hole_below_the_newest_number_is_seen(database):
+    """A step that was left out is waited for, and one that this release does not know is a newer release's."""
+    hole = [m.version for m in migrations() if m.storage is None][-2]
+    database.execute(f"UPDATE schema_version SET version = 8999 WHERE version = {hole}")
+    with store.connect(database.url) as conn, pytest.raises(migrate.NewerSchemaError, match="8999"):
+        migrate.storage_of(conn)
+    database.execute("DELETE FROM schema_version WHERE version = 8999")
+    with (
+        store.connect(database.url) as conn,
+        pytest.raises(migrate.SchemaError, match=f"lacks migrations {hole:04d}: run ganzhi migrate"),
+    ):
+        migrate.storage_of(conn)
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_a_long_reader_holds_up_the_migration_and_nobody_else(database, monkeypatch):
+    """Who keeps a table open is named; workers write between the tries; the step is done when it is gone."""
+    step = migrate.Migration(9000, "later", None, "ALTER TABLE heard ADD COLUMN later int")
+    monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), step))
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrate, "PAUSE_SECONDS", 0.2)
+    said = queue.Queue()
+    with (
+        store.connect(database.url, patient=True) as conn,
+        psycopg.connect(database.url, application_name="dump") as reader,
+        store.connect(database.url) as worker,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        dump, _ = reader.execute("SELECT pg_backend_pid(), count(*) FROM heard").fetchone()
+        done = pool.submit(migrate.migrate, conn, said.put)
+        try:
+            line = said.get(timeout=10)
+            for _ in range(20):
+                worker.execute("INSERT INTO heard (heard_at) VALUES (now())")
+        finally:
+            reader.rollback()
+        assert done.result(timeout=10).applied == ["9000 later"]
+    assert line.startswith("9000 later waits for a lock")
+    assert f"process {dump} (dump), in a transaction since" in line
+    assert said.empty()
+    assert database.one("SELECT count(*), count(later) FROM heard") == (20, 0)
+
+
+@pytest.mark.timescale
+def test_an_extension_that_is_not_loaded_is_said():
+    """It is installed, but enabling it would end the connection: plain PostgreSQL, with a line on what to do."""
+    programs = timescale_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server here offers TimescaleDB")
+    said = []
+    with Postgres(programs, timescale=False) as server, server.database() as url:
+        with store.connect(url) as conn:
+            assert migrate.migrate(conn, said.append).storage == "postgres"
+            assert migrate.storage_of(conn) == "postgres"
+        assert "shared_preload_libraries" in said[0]
+        made_on_timescale = Database(url, "timescale", server)
+        made_on_timescale.execute("UPDATE schema_version SET storage = 'timescale'")
+        with pytest.raises(migrate.SchemaError, match="does not offer now"):
+            run(made_on_timescale)

@@ -47,7 +47,7 @@ def live(metrics: Metrics) -> float:
     return metrics("terminals", "370200", "municipal", "live")
 
 
-def test_every_metric_of_the_contract(field):
+def test_the_figures_of_a_scrape(field):
     """A scrape has figures of states, coverage, gateways and the goal; the assumed plan is the target."""
     _, observer = field
     metrics = observer.wait(lambda m: m("gateways", "370200", "online") == 2, "aware of both gateways")

@@ -114,3 +114,18 @@ def test_show_gives_the_payload_as_it_came(refused):
     assert code == 0
     assert json.loads(text)[1]["v"] == 5000.0
     assert ganzhi(refused, "show", "4711")[1] == 1
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_one_that_is_too_wide_holds_up_no_other(database):
+    """A rejection over more days than a transaction may touch stays open; those around it are stored."""
+    begin = time.time() - 600 * 86_400
+    wide = [{"n": "meter:wide/temperature", "t": begin + 86_400 * n, "v": 20.0} for n in range(600)]
+    narrow = [[{"n": f"meter:{n}/temperature", "t": time.time(), "v": 20.0}] for n in (1, 2)]
+    anything = {"unknown_terminals": "reject", "max_age_days": 0}
+    for payload in (narrow[0], wide, narrow[1]):
+        write(database, payload, **anything)
+    text, code = ganzhi(database, "replay", max_age_days=0)
+    assert code == 0, text
+    assert database.rows("SELECT terminal FROM reading_detail ORDER BY 1") == [("meter:1",), ("meter:2",)]
+    assert database.rows("SELECT total FROM rejection WHERE resolved_at IS NULL") == [(600,)]

@@ -32,9 +32,17 @@ FROM terminal JOIN cell USING (division, domain), unnest('{{{",".join(DAYS)}}}':
 INSERT INTO event SELECT '{DAYS[0]}', id, 'door', '{{}}' FROM terminal;
 INSERT INTO rejection (received_at, topic, division, reason, rejected, total, detail, payload)
 SELECT '{DAYS[0]}', 't', division, 'bad_topic', 1, 1, '[]', '' FROM terminal;
+INSERT INTO indicator (day, name, division, value) SELECT '{DAYS[0]}', 'x', division, id FROM terminal;
+INSERT INTO plan (version, division, domain, target, due_on, source)
+SELECT 99, division, 'other', id, '{DAYS[0]}', 'declared' FROM terminal;
+INSERT INTO coverage SELECT '{DAYS[0]}', division, 'other', id, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM terminal;
+INSERT INTO coverage_gap (opened_at, kind, division, expected, live, evidence)
+SELECT '{DAYS[0]}', 'dark', division, id, 0, '{{}}' FROM terminal;
 """
 OWNER, WRITER, OBSERVER, READER, CITYS = (*roles.LOGINS, CITY_ROLE)
 WHO = dict(zip("OWBRC", (OWNER, WRITER, OBSERVER, READER, CITYS), strict=True))
+TIMESCALE = "_timescaledb_functions"
+CHUNK = "(SELECT min(c::text)::regclass FROM show_chunks('public.reading') AS c) AS chunk (c)"
 MAY = {
     "SELECT FROM reading_detail": "OBRC",
     "SELECT FROM reading": "OBRC",
@@ -65,6 +73,7 @@ MAY = {
     "UPDATE rejection SET payload = ''": "O",
     "UPDATE terminal SET first_heard_at = now()": "OB",
     "UPDATE terminal SET division = 370000": "O",
+    "UPDATE terminal SET code = code": "O",
     "UPDATE terminal SET state = 'retired', retired_on = now()": "OW",
     "SELECT put_alias('a', 'ctwing', 'x', NULL, NULL)": "OW",
     "UPDATE public.alias SET valid_to = now()": "O",
@@ -76,12 +85,28 @@ MAY = {
     "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'": "O",
     "CREATE ROLE mallory": "",
     "SELECT pg_read_file('PG_VERSION')": "",
+    "SELECT pg_advisory_lock(hashtext('ganzhi.registry'))": "OWB",
+    "SELECT pg_try_advisory_xact_lock_shared(1, 1)": "OWB",
+    "SELECT lo_from_bytea(0, 'x')": "",
+    "SELECT lo_creat(-1)": "",
+    "SELECT pg_logical_emit_message(false, 'x', 'x')": "",
+    "SELECT sum(v) FROM generate_series(1, 9) AS v, hashtext('x')": "OWBRC",
 }
 MAY_THERE = {
     "postgres": {"SELECT ensure_days('reading', '{2020-01-01}')": "OW", "DROP TABLE reading_20261101": "O"},
     "timescale": {
         "SELECT drop_chunks('public.reading', '2026-11-02'::timestamptz)": "O",
         "CALL refresh_continuous_aggregate('public.reading_hourly', NULL, NULL)": "O",
+        f"SELECT {TIMESCALE}.freeze_chunk(c) FROM {CHUNK}": "O",
+        f"SELECT {TIMESCALE}.freeze_chunk(c), {TIMESCALE}.unfreeze_chunk(c) FROM {CHUNK}": "O",
+        f"SELECT {TIMESCALE}.drop_chunk(c) FROM {CHUNK}": "O",
+        f"SELECT {TIMESCALE}.stop_background_workers()": "",
+        "SELECT compress_chunk(c, true) FROM show_chunks('public.reading') AS c": "O",
+        "SELECT add_job('public.drop_raw', '1 day')": "O",
+        "SELECT add_job('pg_catalog.pg_sleep', '1 day')": "O",
+        "SELECT time_bucket_gapfill('1 day', observed_at, now() - interval '1 day', now()) AS day FROM reading "
+        "WHERE observed_at > now() GROUP BY day": "OBRC",
+        "SELECT hypertable_size('public.reading')": "OWBRC",
     },
 }
 """In a transaction of their own."""
@@ -108,26 +133,83 @@ def roled(database):
     return database
 
 
-def allowed(database, role, statement):
-    """Whether the role may; nothing of it stays. What goes wrong otherwise is raised."""
+def allowed(database, role, *statements):
+    """Those that the role may; nothing of them stays. What goes wrong otherwise is raised."""
     with psycopg.connect(as_role(database, role), autocommit=True,
                          options="-c default_transaction_read_only=off") as conn:  # fmt: skip
-        try:
-            if statement.startswith("CALL"):  # it makes transactions of its own
+        return [statement for statement in statements if _may(conn, statement)]
+
+
+def _may(conn, statement):
+    try:
+        if statement.startswith("CALL"):  # it makes transactions of its own
+            conn.execute(statement)
+        else:
+            with conn.transaction(force_rollback=True):
                 conn.execute(statement)
-            else:
-                with conn.transaction(force_rollback=True):
-                    conn.execute(statement)
-        except InsufficientPrivilege:
-            return False
-        return True
+    except InsufficientPrivilege:
+        return False
+    return True
+
+
+def who_may(database, statements):
+    """The letters of the roles that may, by statement."""
+    may = {who: set(allowed(database, role, *statements)) for who, role in WHO.items()}
+    return {s: "".join(who for who in WHO if s in may[who]) for s in statements}
 
 
 def test_each_role_can_do_no_more_than_it_must(roled):
     """Role by statement: allowed, or refused for want of a right, also without the guard of read-only."""
     table = MAY | MAY_THERE[roled.storage]
-    found = {s: "".join(who for who, role in WHO.items() if allowed(roled, role, s)) for s in table}
-    assert found == table
+    assert who_may(roled, table) == table
+
+
+STRAY = f"""
+GRANT SELECT ON reading TO PUBLIC;
+GRANT SELECT ON terminal, reading_hourly TO {CITY_ROLE};
+GRANT UPDATE (code) ON terminal TO {WRITER};
+GRANT SELECT ON ledger TO {READER} WITH GRANT OPTION;
+SET ROLE {READER}; GRANT SELECT ON ledger TO {CITY_ROLE}; RESET ROLE;
+GRANT EXECUTE ON FUNCTION drop_raw TO {WRITER}, PUBLIC;
+GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint), lo_from_bytea TO PUBLIC;
+GRANT CREATE ON SCHEMA public TO {CITY_ROLE};
+GRANT {READER} TO {CITY_ROLE} WITH ADMIN OPTION;
+GRANT {OWNER}, pg_read_all_data TO {WRITER};
+ALTER ROLE {CITY_ROLE} BYPASSRLS CREATEROLE;
+ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} GRANT SELECT ON TABLES TO {CITY_ROLE};
+ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC
+"""
+
+
+def test_rights_that_somebody_gave_are_taken_back(roled):
+    """From everybody and from a city that is not named this time too; what each must have stays."""
+    roled.execute(STRAY)
+    roled.execute(f"GRANT TEMPORARY ON DATABASE {roled.url.rpartition('/')[2]} TO {CITY_ROLE}")
+    done = make(roled, [])
+    gone = {line.partition(": no longer a member of ")[::2] for line in done if "no longer" in line}
+    assert gone == {(CITY_ROLE, READER), (WRITER, OWNER), (WRITER, "pg_read_all_data")}
+    asked = [s for s in MAY if not s.startswith("INSERT") and "alias" not in s]
+    assert who_may(roled, asked) == {s: MAY[s] for s in asked}
+    assert (
+        roled.rows(
+            "SELECT rolname FROM pg_roles WHERE rolname = %s AND (rolbypassrls OR rolcreaterole)", CITY_ROLE
+        )
+        == []
+    )
+    assert readable(roled, WRITER) == readable(roled, CITY_ROLE) == []
+    roled.execute(f"SET ROLE {OWNER}; CREATE TABLE later (x int)")
+    assert not allowed(roled, CITY_ROLE, "SELECT FROM public.later")
+
+
+@pytest.mark.parametrize("storage", ["postgres"], indirect=True)
+def test_other_roles_of_the_server_keep_what_they_were_given(roled):
+    """A person's rights and memberships are the administrator's business."""
+    roled.execute(f"DROP ROLE IF EXISTS ganzhi_test_person; CREATE ROLE ganzhi_test_person LOGIN; "
+                  f"GRANT {READER} TO ganzhi_test_person; GRANT SELECT ON ledger TO ganzhi_test_person")  # fmt: skip
+    make(roled)
+    for table in ("reading", "ledger"):
+        assert allowed(roled, "ganzhi_test_person", f"SELECT FROM {table}")
+    roled.execute("DROP OWNED BY ganzhi_test_person; DROP ROLE ganzhi_test_person")
 
 
 def test_a_worker_ingests_as_the_writer(roled, new_worker, gateway, settled):
@@ -162,14 +244,15 @@ def test_nothing_belongs_to_the_superuser(roled):
     assert listed == [(OWNER,)]
 
 
-@pytest.mark.parametrize("name", ["reading", "reading_detail", "reading_hourly", "reading_daily", "event",
-                                  "terminal", "alias", "gateway", "rejection"])  # fmt: skip
 @pytest.mark.parametrize("storage", ["postgres"], indirect=True)
-def test_every_view_of_a_city_has_the_columns_of_its_table(roled, name):
+def test_every_view_of_a_city_has_the_columns_of_its_table(roled):
     """A panel made for the province works for a city."""
+    names = [name for (name,) in roled.rows("SELECT viewname FROM pg_views WHERE schemaname = 'city'")]
+    assert {"reading", "terminal", "indicator"} < set(names)
     query = ("SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = %s::regclass "
              "AND attnum > 0 AND NOT attisdropped")  # fmt: skip
-    assert roled.one(query, f"city.{name}") == roled.one(query, f"public.{name}")
+    for name in set(names) - {"own_cell"}:
+        assert roled.one(query, f"city.{name}") == roled.one(query, f"public.{name}")
 
 
 def test_a_city_sees_its_own_rows_only(roled):
@@ -184,6 +267,10 @@ def test_a_city_sees_its_own_rows_only(roled):
         "event": "SELECT DISTINCT terminal_id FROM event",
         "terminal": "SELECT id FROM terminal",
         "alias": "SELECT terminal_id FROM alias",
+        "indicator": "SELECT value::int FROM indicator",
+        "plan": "SELECT target FROM plan WHERE version = 99",
+        "coverage": "SELECT planned FROM coverage",
+        "coverage_gap": "SELECT expected FROM coverage_gap",
         "terminal_readings": "SELECT DISTINCT id FROM generate_series(1, 4) AS id, "
         "terminal_readings(chr(96 + id), '-infinity', 'infinity')",
         "gateway": "SELECT right(name, 1)::int FROM gateway",
@@ -199,13 +286,16 @@ def test_a_city_sees_its_own_rows_only(roled):
 @pytest.mark.parametrize("role", [WRITER, CITYS])
 def test_there_is_no_way_around(roled, role):
     """Partitions, chunks and the tables behind rollups are closed to those who may not read the whole."""
-    inner = roled.rows("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (relispartition "
-                       "OR relname ~ '^(_hyper_|_materialized_|compress_hyper_)')")  # fmt: skip
+    assert readable(roled, role) == []
+
+
+def readable(database, role):
+    """Partitions, chunks and tables behind rollups that the role may read."""
+    inner = database.rows("SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND (relispartition "
+                          "OR relname ~ '^(_hyper_|_materialized_|compress_hyper_)')")  # fmt: skip
     assert len(inner) >= len(DAYS)
-    found = [
-        name for (name,) in inner if roled.one("SELECT has_table_privilege(%s, %s, 'SELECT')", role, name)[0]
-    ]
-    assert found == []
+    asked = "SELECT has_any_column_privilege(%s, %s, 'SELECT')"
+    return [name for (name,) in inner if database.one(asked, role, name)[0]]
 
 
 @pytest.mark.parametrize("view", ["reading", "reading_daily", "event"])
@@ -237,13 +327,13 @@ def test_readers_are_guarded_against_mistakes(roled, role):
 
 def test_the_owner_brings_the_next_release(roled, monkeypatch):
     """It migrates without a superuser, and the roles get their rights on what is new."""
-    step = migrate.Migration(9000, "later", None, "DROP TABLE planned_maintenance; CREATE TABLE planned_maintenance "
+    step = migrate.Migration(9000, "later", None, "DROP TABLE quality; CREATE TABLE quality "
                              "(x int); CREATE TABLE internal (x int)")  # fmt: skip
     monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), step))
     with store.connect(as_role(roled, OWNER)) as conn:
         assert migrate.migrate(conn).applied == ["9000 later"]
         assert roles.renew(conn)
-    assert allowed(roled, READER, "SELECT FROM planned_maintenance")
+    assert allowed(roled, READER, "SELECT FROM quality")
     assert not allowed(roled, READER, "SELECT FROM internal")
     assert allowed(roled, CITY_ROLE, "SELECT FROM reading")
 

@@ -257,7 +257,7 @@ def test_a_silence_that_hits_nobody_is_refused():
 
 def test_a_scenario_that_is_not_there_is_answered_with_those_that_are():
     """An unknown name lists the known ones."""
-    with pytest.raises(SettingsError, match=r"nothere: .*demo, parking_qingdao, province"):
+    with pytest.raises(SettingsError, match=r"nothere: .*demo, dialects, parking_qingdao, province"):
         load_scenario("nothere")
 
 

@@ -43,6 +43,8 @@ def test_a_value_can_be_read_from_a_file(monkeypatch, tmp_path):
         ({"MQTT_CERT": "/cert.pem"}, "GANZHI_MQTT_KEY"),
         ({"BACTH_SECONDS": "1"}, "GANZHI_BACTH_SECONDS"),
         ({"MQTT_CA_FILE": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"RETENTION_RAW_DAYS": "0", "RETENTION_HOURLY_DAYS": "30"}, "GANZHI_RETENTION_HOURLY_DAYS"),
+        ({"MAX_AGE_DAYS": "0", "RETENTION_HOURLY_DAYS": "3650"}, "GANZHI_RETENTION_HOURLY_DAYS"),
     ],
 )
 def test_what_cannot_work_is_refused(monkeypatch, values, says):
@@ -66,3 +68,13 @@ def test_a_fault_never_shows_a_secret(monkeypatch, name):
 def test_the_window_is_three_batches_within_the_protocol(batch, window):
     """65,535 is the default, which is not sent: a broker's own limit would rule."""
     assert load(batch_readings=batch).receive_maximum == window
+
+
+@pytest.mark.parametrize("kept", ["max_age_days", "retention_raw_days"])
+def test_rollups_of_readings_that_stay_stay_too(monkeypatch, kept):
+    """Readings kept for ever keep their rollups for ever, wherever that is said; otherwise the default counts."""
+    assert load(client_id="x").retention_hourly_days == 3650
+    assert load(**{kept: 0}).retention_hourly_days == 0
+    monkeypatch.setenv(f"GANZHI_{kept.upper()}", "0")
+    assert load().retention_hourly_days == 0
+    assert load(client_id="x").retention_hourly_days == 0

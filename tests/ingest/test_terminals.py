@@ -12,7 +12,9 @@ import time
 from datetime import date
 from importlib.util import find_spec
 
+import cbor2
 import pytest
+from psycopg.types.json import Jsonb
 
 from devices import importer
 from devices.code import canonical
@@ -162,11 +164,16 @@ def test_the_retired_stay_retired_until_installed_again(desk, database):
 
 
 def test_an_export_is_an_import(desk, database):
-    """What is exported and imported again changes nothing; discovered terminals are left out."""
+    """What is exported and imported again changes nothing; discovered terminals are left out, as are other names."""
     desk.load(METER, "37020000001320000001,370202,,,,,", "b,370102,,,,,")
     database.execute(
         "INSERT INTO terminal (id, code, scheme, division, state) VALUES (4, 'd', 'other', 370102, 'discovered')"
     )
+    database.execute("INSERT INTO terminal (id, code, scheme, division, state, retired_on) "
+                     "VALUES (5, 'onenet:7', 'onenet', 370102, 'retired', '2026-11-01')")  # fmt: skip
+    assert terminals.export(desk.conn, io.BytesIO(), 370000, None, "retired") == 1
+    database.execute("INSERT INTO alias (scheme, value, terminal_id) VALUES ('onenet', '7', 1)")
+    assert terminals.export(desk.conn, io.BytesIO(), 370000, None, "retired") == 0
     out = io.BytesIO()
     assert terminals.export(desk.conn, out, 370000, None, None) == 3
     header, *lines = out.getvalue().decode().splitlines()
@@ -330,7 +337,11 @@ def test_a_forgotten_terminal_leaves_an_empty_row(desk, database, feed):
     for table in ("reading", "reading_daily", "event"):
         assert database.rows(f"SELECT DISTINCT terminal_id FROM {table}") == [(2,)]
     assert database.rows("SELECT 1 FROM alias") == []
-    assert database.one("SELECT count(*) FROM rejection") == (1,)
+    own = "SELECT payload = '', detail -> 0 ->> 'detail', resolved_at IS NULL FROM rejection ORDER BY id"
+    mine, others = database.rows(own)
+    assert mine == (True, "forgotten", False)
+    assert others[0] is False
+    assert others[2]
     rows = database.rows("SELECT t::text FROM terminal AS t UNION ALL SELECT a::text FROM audit AS a")
     assert [row for (row,) in rows if "860000000000009" in row or "0123abcd" in row] == []
     assert database.rows("SELECT id, code, state FROM terminal ORDER BY id") == [
@@ -346,6 +357,51 @@ def test_a_forgotten_terminal_leaves_an_empty_row(desk, database, feed):
     feed.write(8, "forgotten:1")
     assert database.rows("SELECT DISTINCT terminal_id FROM reading ORDER BY 1") == [(2,), (4,)]
     assert forget.forget(desk.conn, "forgotten:1", said.append, seen_seconds=0).readings == 0
+
+
+PUMP, CAMERA = "pump-0001", "gb28181:37010200001320000001"
+NAMED = {
+    "imei:860000000000009": [
+        '{"id": 860000000000009}', '[{"bn": "urn:imei:860000000000009/", "n": "temperature"}]',
+        '{"deviceId": "15012345860000000000009"}', '{"n": "imei:860000000000009/3303/0/5700"}',
+        '{"msg": "{\\"imei\\":\\"860000000000009\\"}"}', '{"device_id": "5e25d39a_860000000000009"}',
+    ],
+    PUMP: ['{"id": "pump-0001"}', '[{"n": "pump-0001:flow"}', "\xff pump-0001\n", '{"id":"pump-0001","t":1}'],
+    CAMERA: ['{"online": ["37010200001320000001"]}', '{"n": "gb28181:37010200001320000001/ratio"}'],
+    "ctwing:0123abcd": ['{"deviceId":"0123abcd"}'],
+}  # fmt: skip
+NOT_NAMED = {
+    "imei:860000000000009": ['{"id": 8600000000000091}', '{"id": "860000000000009-2"}'],
+    PUMP: ['{"id": "pump-00012"}', '{"id": "west-pump-0001"}', '{"id": "a/pump-0001"}', '{"id": "pump-0001-b"}',
+           '{"n": "pump-0001/2/flow"}', '{"n": "pump-0001.5:flow"}'],
+    CAMERA: ['{"online": ["370102000013200000012"]}'],
+    "ctwing:0123abcd": ['{"deviceId":"90123abcd"}', '{"deviceId":"0123abcd9"}'],
+}  # fmt: skip
+REFUSED = """INSERT INTO rejection (received_at, topic, division, gateway, reason, rejected, total, detail, payload)
+             VALUES (now(), 'ganzhi/v1/370102/gw1/telemetry', 370102, 'gw1', 'out_of_range', 1, 2, %s, %s)"""
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_forgetting_empties_what_names_the_terminal_and_nothing_else(desk, database):
+    """A rejection of a terminal whose name only begins or ends alike keeps its payload; none loses its row."""
+    desk.load(*NAMED, header="code")
+    pack = cbor2.dumps([{-2: "urn:dev:ow:1"}, {0: "pump-0001:flow", 2: 1}])
+    longer = cbor2.dumps([{0: "pump-00012:flow", 2: 1}])
+    mine = [p.encode("latin-1") for payloads in NAMED.values() for p in payloads] + [pack]
+    others = [p.encode("latin-1") for payloads in NOT_NAMED.values() for p in payloads] + [longer]
+    for payload in mine + others:
+        desk.conn.execute(
+            REFUSED, [Jsonb([{"index": 0, "reason": "out_of_range", "detail": "9000"}]), payload]
+        )
+    for said in ("pump-0001: 9000 l/s.", "pump-00012: 9000 l/s."):
+        desk.conn.execute(REFUSED, [Jsonb([{"index": 0, "reason": "out_of_range", "detail": said}]), b"{}"])
+    emptied = sum(forget.forget(desk.conn, code, lambda _: None, seen_seconds=0).rejections for code in NAMED)
+    kept = "SELECT payload FROM rejection WHERE resolved_at IS NULL ORDER BY id"
+    assert [payload for (payload,) in database.rows(kept)] == [*others, b"{}"]
+    gone = "SELECT DISTINCT payload, detail, rejected, total FROM rejection WHERE resolved_at IS NOT NULL"
+    note = [{"index": None, "reason": "out_of_range", "detail": "forgotten"}]
+    assert database.rows(gone) == [(b"", note, 1, 2)]
+    assert emptied == len(mine) + 1
 
 
 @pytest.mark.parametrize("storage", ["postgres"])
@@ -428,7 +484,7 @@ def test_the_commands(database, tmp_path):
     period = ("--from", "2026-01-01", "--to", "2036-01-01")
     assert ganzhi(database, "terminals", "alias", "860000000000009", "onenet:7", *period)[1] == "created\n"
     code, out, _ = ganzhi(database, "terminals", "show", "onenet:7")
-    assert "onenet:7 from 2025-12-31 16:00" in out
+    assert "onenet:7 from 2026-01-01 00:00 to 2036-01-01 00:00 UTC+8" in out
     assert ganzhi(database, "terminals", "forget", "onenet:7")[0] == 1
     assert database.one("SELECT count(*) FROM alias") == (1,)
 

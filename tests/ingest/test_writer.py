@@ -4,7 +4,9 @@ import json
 import time
 
 import pytest
+import structlog
 
+from ingest import chunks
 from ingest.batch import Batch
 from ingest.decode import Decode
 from ingest.settings import Settings
@@ -136,6 +138,76 @@ def test_a_batch_over_many_days_is_taken_in_pieces(desk, database):
     )
     assert database.one("SELECT count(*) FROM reading") == (901,)
     assert database.one("SELECT reason, rejected FROM rejection") == ("unsupported", 600)
+
+
+TIMESCALE_ONLY = pytest.mark.parametrize("storage", [pytest.param("timescale", marks=pytest.mark.timescale)])
+
+
+@TIMESCALE_ONLY
+def test_what_reaches_over_too_many_chunks_is_taken_in_pieces(desk, database, monkeypatch):
+    """By halves while it takes too many locks; chunks that are there take few; one message alone is refused."""
+    (locks,) = database.one("SELECT current_setting('max_locks_per_transaction')::int "
+                            "* current_setting('max_connections')::int")  # fmt: skip
+    monkeypatch.setattr(chunks, "SHARE", locks // 200)  # twelve new chunks
+    packs = [series(f"m{n}/temperature", *range(10), begin=10**9 + n * 10 * DAY, step=DAY) for n in range(3)]
+    assert desk.land(*packs) == [1, 1, 1]
+    assert desk.land(series("again/temperature", *range(30), begin=10**9, step=DAY)) == [1]
+    assert database.rows("SELECT 1 FROM rejection") == []
+    wide = series("wide/temperature", *range(20), begin=4 * 10**8, step=DAY)
+    events = [{"n": "wide/door", "t": 10**9 + n * 7 * DAY, "vs": "open"} for n in range(20)]
+    assert desk.land(wide, events, series("good/temperature", 1)) == [1, 1, 1]
+    assert database.one("SELECT count(*) FROM reading") == (61,)
+    assert database.one("SELECT count(*) FROM event") == (0,)
+    assert database.rows("SELECT reason, rejected FROM rejection ORDER BY 2") == [
+        ("unsupported", 0),
+        ("unsupported", 20),
+    ]
+
+
+@TIMESCALE_ONLY
+@pytest.mark.parametrize(
+    ("off", "on", "because"),
+    [
+        ("CREATE UNIQUE INDEX once ON reading (terminal_id, observed_at)", "DROP INDEX once",
+         "unique index once"),
+        ("ALTER TABLE reading SET (timescaledb.enable_columnstore = false)",
+         "ALTER TABLE reading SET (timescaledb.enable_columnstore)", "no columnstore"),
+    ],
+)  # fmt: skip
+def test_direct_compress_that_is_off_is_said_once(database, off, on, because):
+    """On connect and when it changes: a line in the log, and 0 in the metric, which events leave as it is."""
+    desk = Desk(database)
+    event = [{"n": "a/door", "vs": "open"}]
+    with structlog.testing.capture_logs() as said:
+        assert not desk.write(event).direct_compress
+        database.execute(off)
+        for number in range(3):
+            desk.now += 6
+            assert not desk.write(series(f"a{number}/temperature", 1)).direct_compress
+        desk.writer.close()
+        assert not desk.write(series("b/temperature", 2)).direct_compress
+        database.execute(on)
+        desk.now += 6
+        assert desk.write(series("c/temperature", 3)).direct_compress
+        assert desk.write(event).direct_compress
+    lines = [line for line in said if line["event"].startswith("direct_compress")]
+    assert [line["event"] for line in lines] == ["direct_compress_off", "direct_compress_on"]
+    assert because in lines[0]["because"]
+    desk.writer.close()
+
+
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_a_partition_that_somebody_dropped_is_made_again(desk, database):
+    """A good reading of a day whose partition is gone lands, as a worker with a longer retention would bring it."""
+    at = int(time.time()) // DAY * DAY - 30 * DAY
+    desk.write([*series("a/temperature", 1, begin=at), {"n": "a/door", "t": at, "vs": "open"}])
+    for table in ("reading", "event"):
+        database.execute(f"DROP TABLE {table}_{time.strftime('%Y%m%d', time.gmtime(at))}")
+    outcome = desk.write([*series("a/temperature", 2, begin=at + 1), {"n": "a/door", "t": at, "vs": "shut"}])
+    assert (outcome.messages_committed, outcome.events_committed) == (1, 1)
+    assert database.rows("SELECT value FROM reading") == [(2.0,)]
+    assert database.one("SELECT count(*) FROM event") == (1,)
+    assert database.rows("SELECT reason FROM rejection") == []
 
 
 def test_what_only_the_database_refuses_can_be_replayed_whole(database):

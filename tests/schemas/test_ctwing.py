@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batch import Batch
+from ingest.decode import decoders
+from ingest.settings import Settings
 from schemas.message import Message
 from schemas.nbiot import ctwing
 from schemas.routes import Place
@@ -44,6 +46,63 @@ FIELDS = {
 def decoded(push):
     [part] = DECODE(Message("t", json.dumps(push).encode(), 1763712000.0))
     return part
+
+
+FRAME = """
+[[ctwing.15000000]]
+offset = 1
+length = 2
+type = "int"
+metric = "temperature"
+unit = "Cel"
+scale = 0.1
+
+[[ctwing.15000000]]
+offset = 3
+length = 4
+type = "float"
+order = "little"
+metric = "flow"
+"""
+
+
+def with_frame(tmp_path, text=FRAME):
+    """The service's decoder with a routes file."""
+    file = tmp_path / "routes.toml"
+    file.write_text(text)
+    return decoders(Settings(routes=file))["ctwing"]
+
+
+@pytest.mark.parametrize(
+    ("data", "read", "reasons"),
+    [
+        (b"\x68\xff\x9c\x00\x00\x20\x40\x16", [("temperature", "Cel", -10.0), ("flow", None, 2.5)], []),
+        (b"\x68\x00\xd7", [], ["malformed_payload"]),
+        (b"\x68\x00\xd7\x00\x00\x80\x7f", [("temperature", "Cel", 21.5)], ["not_a_number"]),
+    ],
+)
+def test_transparent_bytes_by_the_routes_file(tmp_path, data, read, reasons):
+    """Fields of a product's frame are readings; a frame that is too short is refused, bad numbers cost themselves."""
+    push = DATA | {"payload": {"APPdata": base64.b64encode(data).decode()}}
+    [part] = with_frame(tmp_path)(Message("t", json.dumps(push).encode(), 1763712000.0))
+    columns = zip((name for _, name in part.names), part.units, part.values, strict=True)
+    assert list(columns) == [(name, unit, pytest.approx(value)) for name, unit, value in read]
+    assert [refusal.reason for refusal in part.refusals] == reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (FRAME.replace("length = 4", "length = 3"), "product '15000000': flow: a float has 4 or 8 bytes"),
+        (FRAME.replace("length = 2", "length = 9"), "<= 8"),
+        ("[ctwing]\nx = []", "'x': no field"),
+        ("", "nothing would be subscribed"),
+    ],
+)
+def test_a_frame_that_can_not_work_is_refused_at_the_start(tmp_path, text, why):
+    """The text says which product and field."""
+    with pytest.raises(ValueError, match=why):
+        with_frame(tmp_path, text)
 
 
 def test_the_union_copy_is_the_same_part():

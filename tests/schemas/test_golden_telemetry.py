@@ -54,10 +54,15 @@ def as_json(part):
         "readings": [
             dict(zip(("index", "name", "unit", "value", "time"), row, strict=True)) for row in columns
         ],
-        "events": [asdict(event) for event in part.events],
+        "events": [event_json(event) for event in part.events],
         "refusals": [{k: v for k, v in asdict(r).items() if k != "event"} for r in part.refusals],
     }
     return json.loads(json.dumps(result))
+
+
+def event_json(event):
+    """An event as JSON; `heard` where it is not."""
+    return {k: v for k, v in asdict(event).items() if k != "heard" or not v}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")

@@ -45,7 +45,7 @@ def as_json(spoken):
         "seq": spoken.seq,
         "lost": spoken.lost,
         "readings": [[i, *name, unit, value, time] for i, name, unit, value, time in columns],
-        "events": [asdict(event) for event in part.events],
+        "events": [{k: v for k, v in asdict(event).items() if k != "heard"} for event in part.events],
         "refusals": [asdict(refusal) for refusal in part.refusals],
         "births": [
             [birth.edge, birth.device, birth.bd_seq, birth.alive, len(birth.metrics)] for birth in part.births
