@@ -1,13 +1,22 @@
 """What the simulator says in every dialect, as a real worker takes it."""
 
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
 
 import pytest
 from rich.console import Console
 
+from ingest.dialects import Numbers
 from ingest.scenario import Scenario
 from ingest.settings import load
-from ingest.simulate import load_scenario, simulate
+from ingest.simulate import gateways_of, load_scenario, simulate
+from ingest.timetable import timetable
+from ingest.traffic import greeting
+from schemas.message import Message
+from schemas.sparkplug_births import Node
+from schemas.sparkplug_message import read
+
+NOON = 1_795_320_000.0
 
 
 @pytest.mark.parametrize("storage", ["postgres"])
@@ -48,3 +57,35 @@ def test_a_dialect_that_can_not_be_spoken_is_refused(fields, why):
     """A dialect that does not exist, and one for terminals that send no readings, are named."""
     with pytest.raises(ValueError, match=why):
         Scenario(fleet=[{"profile": "soil", "terminals": 1} | fields])
+
+
+def test_edge_nodes_are_born_anew_after_a_silence():
+    """Every node says its births before its data, numbers its messages from 0 to 255 and on, and dies with its Will."""
+    fleet = {
+        "profile": "soil",
+        "terminals": 30,
+        "gateways": 2,
+        "dialect": "sparkplug",
+        "report_every_seconds": 10,
+    }
+    silence = {"minute": 4, "minutes": 1, "will": True, "gateways": 1}
+    scenario = Scenario(fleet=[fleet], silence=[silence], bad_share=0, duplicate_share=0.5)
+    gateways = gateways_of(scenario)
+    hello = (message for gateway in gateways for message in greeting(gateway, NOON))
+    played = itertools.takewhile(lambda timed: timed[0] < NOON + 400, timetable(gateways, scenario, NOON))
+    nodes, numbers, deaths = defaultdict(Node), defaultdict(lambda: 255), Counter()
+    for outgoing in map(Numbers().put, itertools.chain(hello, (message for _, message in played))):
+        if not outgoing.topic.startswith("spBv1.0/"):
+            continue
+        _, _, kind, edge, *_ = outgoing.topic.split("/")
+        spoken = read(Message(outgoing.topic, outgoing.payload, NOON), nodes[edge])
+        assert spoken.part.refusals == []
+        assert len(spoken.part.values) == outgoing.readings
+        for birth in spoken.part.births:
+            nodes[edge].put(birth)
+        deaths[edge] += kind == "NDEATH"
+        if kind != "NDEATH":
+            expected = 0 if kind == "NBIRTH" else (numbers[edge] + 1) % 256
+            assert spoken.seq == expected
+            numbers[edge] = spoken.seq
+    assert sorted(deaths.values()) == [0, 1]
