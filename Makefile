@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/ganzhi demo
 
 test: .venv/installed tools
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: .venv/installed
 	$(BIN)/ruff check .

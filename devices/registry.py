@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from devices.division import today
 from devices.index import MISSING, HashIndex, Rows, hashes
 from schemas.reading import Name
+from schemas.routes import Place
 
 NO_UNIT = 0
 SPELLINGS_MAX = 20_000
@@ -79,6 +81,13 @@ class Registry:
 
     def __len__(self) -> int:
         return self._count
+
+    def division_of(self, place: Place) -> int | None:
+        """Where a message is from: as its topic says, else where its gateway is registered."""
+        if place.division is not None:
+            return place.division
+        gateway = self.gateways.get(place.gateway or "")
+        return today(gateway.division) if gateway and gateway.division else None
 
     def find(self, names: Sequence[Name], units: Sequence[str | None]) -> Rows:
         """Row numbers of the readings' series, `MISSING` where unknown."""

@@ -23,7 +23,7 @@ PROBE_MESSAGES = 1_100
 """Above 1,000, the default queue of Mosquitto, EMQX and HiveMQ."""
 PROBE_EXPIRY_SECONDS = 60
 """A check that is killed leaves nothing for longer, on MQTT 5."""
-QUIET_SECONDS = 0.3
+QUIET_SECONDS = 0.6
 """Nothing for so long, or for 5 round trips, and the broker has sent what it will."""
 ECHO_SECONDS = 2.0
 VERSION_SECONDS = 0.5

@@ -79,7 +79,7 @@ def quality(batch: Batch, fresh: Sealed, registry: Registry) -> dict[int, list[i
         counted[0] += int(unflagged[cell])
         counted[1] += int(received[cell])
     for part, refusals in fresh.refusals.items():
-        place = batch.places[batch.message_of[part]].division
+        place = registry.division_of(batch.places[batch.message_of[part]])
         if count := sum(is_reading(refusal) for refusal in refusals):
             found.setdefault(city(place or PROVINCE), [0, 0])[1] += count
     return found

@@ -16,19 +16,32 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
 """What is not ready and why, by part; empty when all is."""
 HEAD_SECONDS = 10
-"""For the first request's head; uvicorn itself waits for ever."""
+"""From the connection, or the last answer, to the next request's whole head; uvicorn itself waits for ever once
+a byte has come, also for the rest of a body that is answered already."""
 
 
 class Protocol(H11Protocol):
     """Closes a connection that brings no whole request head in time."""
 
+    _patience: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give it some time from here on."""
         super().connection_made(transport)
-        self.loop.call_later(HEAD_SECONDS, self._close_silent)
+        self._wait_for_head()
+
+    def on_response_complete(self) -> None:
+        """Give it as much again for the next request."""
+        super().on_response_complete()
+        self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._close_silent)
 
     def _close_silent(self) -> None:
-        if self.cycle is None:
+        if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
 

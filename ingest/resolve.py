@@ -165,11 +165,10 @@ class Resolver:
         cell = self.registry.cells[cell_division(known.division), domain]
         return Terminal(known.id, -cell if discovered else cell)
 
-    @staticmethod
-    def _division(series: _Series) -> int:
+    def _division(self, series: _Series) -> int:
         """The division of a newly discovered terminal: the message's, else the one in its code, else 370000."""
-        if series.place.division is not None:
-            return series.place.division
+        if (division := self.registry.division_of(series.place)) is not None:
+            return division
         parts = gb28181(series.code)
         return (parts and today(parts.division)) or PROVINCE
 

@@ -148,6 +148,18 @@ def test_an_outage_is_answered_503(database, pushing):
     assert database.one(COUNT) == (2,)
 
 
+def test_a_registered_gateway_says_where_its_terminals_are(database, new_worker):
+    """On topics without a division that of the registered gateway counts, for the terminal and for its readings."""
+    database.execute("INSERT INTO gateway (name, division) VALUES ('bridge-1', 370202)")
+    client = Client(free_port())
+    worker = new_worker(push_port=client.port, push_token=f"ctwing={TOKEN}")
+    worker.start()
+    worker.wait_ready()
+    assert client.post(report())[0] == 200
+    assert database.one("SELECT division FROM terminal") == (370202,)
+    assert database.one("SELECT division, domain FROM reading_detail") == (370202, "other")
+
+
 def test_a_push_whose_answer_was_lost_counts_once(database, pushing):
     """The worker is killed between commit and answer; the platform pushes again."""
     worker, client = pushing
@@ -227,6 +239,21 @@ async def test_nobody_waits_for_ever(sent, status, storage, monkeypatch):
         writer.write(sent)
         async with asyncio.timeout(30):
             assert (await reader.readline())[:12] == status
+        writer.close()
+
+
+@pytest.mark.parametrize("then", [b"POST", lines("Content-Length: 9").replace(b"token", b"wrong") + b"{"])
+async def test_a_connection_is_not_held_after_an_answer(then, storage, monkeypatch):
+    """Half a head behind an answer, or a body that trickles behind a refusal, ends the connection all the same."""
+    del storage
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
+    async with door(Pushes()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline())[:12] == b"HTTP/1.1 404"
+        writer.write(then)
+        async with asyncio.timeout(30):
+            await reader.read()  # to its end
         writer.close()
 
 
