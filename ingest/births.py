@@ -2,9 +2,11 @@
 
 A birth may come to one worker and its data to another, and a worker that starts has seen no birth at all. So
 births live in the database, put there by the transaction that stores their message, and each batch with Sparkplug
-in it first reads what others put there since. What no birth declares even then is refused as `unknown_alias`,
+in it first reads what others put there of its nodes. What no birth declares even then is refused as `unknown_alias`,
 and the edge node is asked for its births, once a minute at most by each worker; so it is when a number is missing
-in its sequence, for the message that is missing may have been a birth.
+in its sequence, for the message that is missing may have been a birth. And so it is when it is first heard on a
+connection of this worker, but with its birth: births are QoS 0, and no broker keeps those that we were not there for.
+What it says until it is born anew is read by the birth that is known.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -16,12 +18,12 @@ from psycopg.types.json import Jsonb
 
 from ingest.batch import Batch
 from ingest.decode import failed
-from ingest.sequence import Numbering
+from ingest.sequence import SOURCES_MAX, Numbering
 from schemas.message import Message
 from schemas.payload import Unreadable
 from schemas.reading import Decoder, Part
 from schemas.sparkplug import rebirth
-from schemas.sparkplug_births import Birth, Declared, Node
+from schemas.sparkplug_births import SKEW_MS, Birth, Declared, Node
 from schemas.sparkplug_message import PREFIX, Spoken, Topic, read, topic_of
 from schemas.sql import queries
 
@@ -53,9 +55,10 @@ def keep(conn: Connection[Any], births: Iterable[Birth]) -> None:
     """Put births and deaths in the database, in the caller's transaction; sorted, or two workers deadlock."""
     ordered = sorted(births, key=lambda birth: (birth.edge, birth.device))
     if ordered:
+        names = ("edge", "device", "born_ms", "received_ms", "bd_seq", "alive")
         rows = [
-            {name: getattr(birth, name) for name in ("edge", "device", "born_ms", "bd_seq", "alive")}
-            | {"metrics": Jsonb(birth.metrics)}
+            {name: getattr(birth, name) for name in names}
+            | {"metrics": Jsonb(birth.metrics), "skew_ms": SKEW_MS}
             for birth in ordered
         ]
         conn.cursor().executemany(SQL["put"], rows)
@@ -69,14 +72,17 @@ class Births:
         self._clock = clock
         self._alone = alone
         self._nodes: dict[str, Node] = {}
-        self._since: str | None = None
+        self._versions: dict[str, dict[str, str]] = {}
+        """Of each birth that was read, by edge and device: the transaction that wrote it."""
+        self._heard_on: dict[str, int] = {}
+        """The connection that a node was last heard on."""
         self._numbering = Numbering(SEQUENCE)
         self._asked_at: dict[str, float] = {}
 
     def forget(self) -> None:
         """Know nothing: the database may be another one."""
         self._nodes.clear()
-        self._since = None
+        self._versions.clear()
 
     def decode(self, conn: Connection[Any], batch: Batch) -> Decoded:
         """Decode the batch's Sparkplug messages, in order. Raises psycopg.Error before anything is changed."""
@@ -92,7 +98,8 @@ class Births:
                 continue
             step = self._step(topic, spoken, message)
             missing += max(step, 0)
-            if (spoken.lost or step) and self._may_ask(topic.edge):
+            unsure = self._is_first(topic, message) or spoken.lost or step != 0
+            if unsure and self._may_ask(topic.edge):
                 commands.append((f"{PREFIX}{topic.group}/NCMD/{topic.edge_name}", rebirth(self._now_ms())))
         whole = batch.with_parts(parts)
         return Decoded(whole, whole.readings - batch.readings, missing, tuple(commands))
@@ -110,18 +117,19 @@ class Births:
         return decode
 
     def _learn(self, conn: Connection[Any], edges: Collection[str]) -> None:
-        """Read births of nodes that are new here, and what others changed of all."""
+        """Read what is new here, or changed by others, of the births of these nodes."""
         if not edges:
             return
         if len(self._nodes) > NODES_MAX:
             self.forget()
-        unknown = [edge for edge in edges if edge not in self._nodes]
-        rows = conn.execute(SQL["read"], {"unknown": unknown, "since": self._since}).fetchall()
-        self._nodes |= {edge: Node() for edge in unknown}
-        for self._since, edge, device, born_ms, bd_seq, alive, metrics in rows:
-            if node := self._nodes.get(edge):
-                declared = tuple(Declared(*metric) for metric in metrics)
-                node.put(Birth(edge, device, born_ms, bd_seq, alive, declared))
+        known = [(edge, *one) for edge in edges for one in self._versions.get(edge, {}).items()]
+        seen = {name: [row[n] for row in known] for n, name in enumerate(("edge", "device", "changed"))}
+        rows = conn.execute(SQL["read"], seen | {"edges": list(edges)}).fetchall()
+        self._nodes |= {edge: Node() for edge in edges if edge not in self._nodes}
+        for version, edge, device, born_ms, received_ms, bd_seq, alive, metrics in rows:
+            declared = tuple(Declared(*metric) for metric in metrics)
+            self._nodes[edge].put(Birth(edge, device, born_ms, received_ms, bd_seq, alive, declared))
+            self._versions.setdefault(edge, {})[device] = version
 
     def _read(self, message: Message, topic: Topic | None) -> Spoken:
         """What a message says; the births that it brings count from the next one on."""
@@ -138,13 +146,25 @@ class Births:
 
     def _step(self, topic: Topic, spoken: Spoken, message: Message) -> int:
         """How far the message's number is off; 0 where that says nothing."""
-        if spoken.seq is None or not self._alone or message.duplicate or message.retain:
+        if spoken.seq is None or not self._alone or message.retain:
             return 0
         number = spoken.seq % SEQUENCE
         if topic.type == "NBIRTH":
             self._numbering.begin(topic.edge, number)
             return 0
+        if message.duplicate:
+            self._numbering.again(topic.edge, number)
+            return 0
         return self._numbering.ahead(topic.edge, number)
+
+    def _is_first(self, topic: Topic, message: Message) -> bool:
+        """Whether a node is first heard on this connection, by other than what begins or ends its own."""
+        if message.retain or self._heard_on.get(topic.edge) == message.connection:
+            return False
+        if len(self._heard_on) >= SOURCES_MAX:
+            self._heard_on.clear()
+        self._heard_on[topic.edge] = message.connection
+        return topic.type not in ("NBIRTH", "NDEATH")
 
     def _may_ask(self, edge: str) -> bool:
         now = self._clock()

@@ -93,7 +93,9 @@ class Decode:
         if len(message.payload) > self._max_payload_bytes:
             return Refusal(None, Reason.TOO_LARGE, f"{len(message.payload)} bytes",
                            f"send at most {self._max_payload_bytes}, or raise GANZHI_MAX_PAYLOAD_BYTES")  # fmt: skip
-        if self._only_known_gateways and place.gateway not in self._registry.gateways:
+        # A route without a gateway level (Sparkplug, some mappings) names none that could be registered.
+        unknown = place.gateway is not None and place.gateway not in self._registry.gateways
+        if self._only_known_gateways and unknown:
             return Refusal(None, Reason.NOT_AUTHORIZED, f"gateway {place.gateway!r} is not registered",
                            "ganzhi gateways add, or set GANZHI_UNKNOWN_GATEWAYS=accept")  # fmt: skip
         return None

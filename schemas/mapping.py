@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.message import Message
-from schemas.nbiot.common import add_value, identify, push_seconds
+from schemas.name import MAX_CODE_CHARACTERS, MAX_METRIC_CHARACTERS
+from schemas.nbiot.common import Broken, add_value, identify, imei_of, push_seconds, refused
 from schemas.path import MISSING, Found, Path, PathError, Text, first, single
-from schemas.payload import Unreadable, load_json
+from schemas.payload import Unreadable, load_json, shown
 from schemas.reading import Decoder, Part
-from schemas.rejection import Reason, Refusal
+from schemas.rejection import Reason
 
 _IMEI = re.compile(r"(?:(?i:urn:)?(?i:imei:))?([0-9]{15})")
 
@@ -68,7 +69,7 @@ def compile_mapping(rules: Sequence[Rule], route: str, places: Mapping[str, int]
             names = {name: levels[level] for name, level in places.items()}
             return _read(compiled, body, names, route)
         except Unreadable as fault:
-            return [Part(refusals=[fault.refusal(None)], absolute=False)]
+            return [refused(fault)]
 
     return decode
 
@@ -102,13 +103,16 @@ class _Draft:
 
     def __init__(self) -> None:
         self._parts: dict[str, Part] = {}
+        self._times: dict[str, float] = {}
         self._numbers: dict[str, list[str | int]] = {}
-        self.refusals: list[Refusal] = []
+        self.broken = Broken()
 
-    def part(self, code: str) -> Part:
-        """The part of a terminal."""
+    def part(self, code: str, time: float | Unreadable) -> Part:
+        """The part of a terminal; `time`: of its record."""
         if (part := self._parts.get(code)) is None:
             part = self._parts[code] = Part(indexes=[])
+        if not isinstance(time, Unreadable):
+            self._times[code] = max(time, self._times.get(code, 0.0))
         return part
 
     def number(self, code: str, numbers: list[Any]) -> None:
@@ -120,10 +124,10 @@ class _Draft:
         """The parts with their identities."""
         for code, part in self._parts.items():
             numbers = self._numbers.get(code)
-            identify(part, route, code, repr(numbers) if numbers else "")
+            identify(part, route, code, repr(numbers) if numbers else "", self._times.get(code, 0.0))
             part.absolute = part.absolute or bool(numbers)
-        refused = [Part(refusals=self.refusals, absolute=False)] if self.refusals else []
-        return [*self._parts.values(), *refused]
+        good = list(self._parts.values())
+        return [*good, *self.broken.parts(good)]
 
 
 class _Rule:
@@ -158,18 +162,32 @@ class _Rule:
         if not found and not self._rule.each:
             return place
         end = place + (len(found) or 1)
+        if not found and draft.broken.full:
+            draft.broken.count()
+            return end
         try:
             code = self._terminal(record, found)
         except Unreadable as fault:
-            draft.refusals += [fault.refusal(index) for index in range(place, end)]
+            self._refuse(record, fault, range(place, end), draft.broken)
             return end
-        part, time = draft.part(code), self._around(record) if self._time else 0.0
+        time = self._around(record) if self._time else 0.0
+        part = draft.part(code, time)
         for index, (value, names) in enumerate(found, place):
             self._add(part, code, value, names, record, time, index)
         if self._identity:
             scopes = (record.value, record.message)
             draft.number(code, [first((path,), scopes) for path in self._identity])
         return end
+
+    def _refuse(self, record: _Record, fault: Unreadable, places: range, broken: Broken) -> None:
+        """Refuse the values of a record that belongs to no terminal."""
+        if not broken.timed:
+            time, scopes = self._around(record), (record.value, record.message)
+            numbers = [first((path,), scopes) for path in self._identity]
+            numbered = bool(numbers) and all(type(number) in {str, int} for number in numbers)
+            broken.timed = numbered or (not isinstance(time, Unreadable) and time > 0)
+        for index in places:
+            broken.add(fault, index)
 
     def _terminal(self, record: _Record, found: list[Found]) -> str:
         if not found:
@@ -178,12 +196,14 @@ class _Rule:
         if (
             self._rule.imei
             and (imei := self._imei.fill(record.kept, scopes))
-            and (digits := _IMEI.fullmatch(imei))
+            and (found_imei := _IMEI.fullmatch(imei))
+            and (digits := imei_of(found_imei[1]))
         ):
-            return f"imei:{digits[1]}"
+            return f"imei:{digits}"
         if (code := self._code.fill(record.kept, scopes)) is None:
-            raise Unreadable(Reason.INVALID_NAME, f"nothing fills the code {self._rule.code!r}",
-                             "send what names the terminal, or correct the mapping")  # fmt: skip
+            detail = f"nothing of 1 to {MAX_CODE_CHARACTERS} characters fills the code {self._rule.code!r}"
+            hint = "send what names the terminal, or correct the mapping"
+            raise Unreadable(Reason.INVALID_NAME, detail, hint)
         return code
 
     def _add(
@@ -207,6 +227,12 @@ class _Rule:
                 time = fault
         if isinstance(time, Unreadable):
             part.refusals.append(time.refusal(index))
+            return
+        if (
+            len(metric) > MAX_METRIC_CHARACTERS + 1
+        ):  # it may be said once for many values, and stands in each one's identity
+            detail = f"metric {shown(metric)} has {len(metric)} characters"
+            part.refusals.append(Unreadable(Reason.INVALID_NAME, detail, "shorten it").refusal(index))
             return
         unit = first(self._unit, scopes) if self._unit else None
         metric = metric.removeprefix("/")  # /3303/0/5700 is 3303/0/5700

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from schemas.name import MAX_CODE_CHARACTERS
+
 _STEP = re.compile(
     r"""\[(?P<all>\*)\] | \[(?P<index>[0-9]{1,6})\]
       | (?:^|\.)(?: \{(?P<capture>[a-z][a-z0-9_]*)\} | '(?P<quoted>[^']+)' | (?P<key>[^.\[\]{}'\s]+) )""",
@@ -121,13 +123,16 @@ class Text:
         self._end = pieces[-1]
 
     def fill(self, kept: Mapping[str, str], scopes: Sequence[Any]) -> str | None:
-        """The text with its holes filled; None where one of them has nothing to fill it."""
+        """The text with its holes filled; None where one of them has nothing to fill it, or more than a code has.
+
+        A key of a megabyte around an array of a million would be copied a million times.
+        """
         filled = ""
         for before, hole, path in self._holes:
             found = kept[hole] if hole in kept else first((path,), scopes)
             if type(found) is int:
                 found = str(found)
-            if not isinstance(found, str) or not found:
+            if not isinstance(found, str) or not 0 < len(found) <= MAX_CODE_CHARACTERS:
                 return None
             filled += before + found
         return filled + self._end

@@ -103,10 +103,11 @@ def seconds(value: Any, label: str = "t") -> float:
     """
     if value is None:
         return 0.0
-    result = _iso_seconds(value, label) if isinstance(value, str) else number(value)
+    is_text = isinstance(value, str)
+    result = _iso_seconds(value, label) if is_text else number(value)
     if result is None:
         raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{label} is {shown(value)}, not a time", _TIME_HINT)
-    if result >= MILLISECONDS_FROM:
+    if result >= MILLISECONDS_FROM and not is_text:
         result /= 1000
     if result < RELATIVE_BELOW:
         detail = f"{label} is {shown(value)}, before 1978"

@@ -88,6 +88,8 @@ def read(message: Message, node: Node) -> Spoken:
     part.absolute = any(t >= RELATIVE_BELOW for t in part.times) or any(
         event.time >= RELATIVE_BELOW for event in part.events
     )
+    if births and not message.duplicate and node.repeats(part.births[0]):
+        part.absolute = False  # equal bytes, and yet another birth
     lost = any(refusal.reason is Reason.UNKNOWN_ALIAS for refusal in part.refusals)
     return Spoken(part, payload.seq, lost)
 
@@ -177,14 +179,19 @@ def _add_birth(part: Part, topic: Topic, payload: wire.Payload, received_at: flo
         if name == "bdSeq":
             bd_seq = _bd_seq(metric)
         metrics.append(Declared(name, metric.get(wire.DATATYPE), metric.get(wire.ALIAS), wire.unit(metric)))
-    born_ms = min(payload.timestamp_ms or int(received_at * 1000), BIGINT_MAX)
-    part.births.append(Birth(topic.edge, topic.device, born_ms, bd_seq, alive=True, metrics=tuple(metrics)))
+    received_ms = int(received_at * 1000)
+    born_ms = min(payload.timestamp_ms or received_ms, BIGINT_MAX)
+    birth = Birth(topic.edge, topic.device, born_ms, received_ms, bd_seq, alive=True, metrics=tuple(metrics))
+    part.births.append(birth)
     _say_online(part, [topic.code], 1.0, _time_or_arrival(payload), len(payload.metrics))
 
 
 def _death(topic: Topic, payload: wire.Payload, node: Node) -> Part:
-    """Offline notices, at the arrival where it is a Will, which was written when the node connected."""
-    part = Part(absolute=bool(payload.timestamp_ms), indexes=[])
+    """Offline notices, at the arrival where it is a Will, which was written when the node connected.
+
+    A Will says no time of its death, and some nodes give the same bytes on each connection: it may rightly repeat.
+    """
+    part = Part(absolute=bool(topic.device and payload.timestamp_ms), indexes=[])
     if topic.device:
         dead = [birth] if (birth := node.birth(topic.device)) else []
         _say_online(part, [topic.code], 0.0, _time_or_arrival(payload), 0)

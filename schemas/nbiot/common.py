@@ -18,7 +18,7 @@ import msgspec
 from schemas.payload import Unreadable, load_json, number, shown, storable
 from schemas.plain import MILLISECONDS_FROM, seconds, terminal_code
 from schemas.reading import RELATIVE_BELOW, Event, Part
-from schemas.rejection import Reason
+from schemas.rejection import Reason, Refusal
 
 Hook = Callable[[bytes], Sequence[tuple[str, str | None, float]]]
 """Reads the transparent bytes of one product: metric, unit (None: the catalogue's) and value of each reading."""
@@ -30,8 +30,12 @@ _DIGITS = re.compile(r"[0-9]{10,13}")
 _MILLISECONDS_MAX = 10**15
 """Beyond it is no time, and may be beyond a float."""
 _ALIAS = re.compile(r"[\x21-\x7E]{1,128}")
-_IDENTITIES = frozenset({"imei", "imsi", "iccid", "cellid"})
+_IDENTITIES = frozenset({"imei", "imsi", "iccid", "cellid", "mnc", "smnc", "mcc", "smcc"})
 """Text, whatever digits they are; folded as `_fold` does."""
+_IDENTITY_PATH = re.compile(r"4/[0-9]+/(8|9|10)|3412/[0-9]+/(21|22|24)")
+"""The same as LwM2M resources: cell, MNC, MCC of object 4; IMSI, IMEI, ICCID of object 3412."""
+BROKEN_MAX = 100
+"""Refused elements of a message that are told one by one; a megabyte can hold half a million."""
 _STRONGEST_RSRP_DBM, _WEAKEST_RSRP_DBM = 44, 156
 """NRSRP as TS 36.133 reports it; a value between is a magnitude, the minus sign left out."""
 _STATES: Mapping[Any, float] = {0: 0.0, 1: 1.0, "0": 0.0, "1": 1.0, "offline": 0.0, "online": 1.0}
@@ -55,9 +59,48 @@ def an_object(value: Any, label: str) -> dict[str, Any]:
     raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{label} is {what}", "send the platform's push unchanged")
 
 
-def refused(fault: Unreadable, index: int | None = None) -> Part:
-    """The part of a message, or of its element at `index`, that can't be read."""
-    return Part(refusals=[fault.refusal(index)], absolute=False)
+def refused(fault: Unreadable, time: float = 0.0) -> Part:
+    """The part of a message that can't be read; where it says its `time`, the same bytes again are a retry."""
+    return Part(refusals=[fault.refusal(None)], absolute=time >= RELATIVE_BELOW)
+
+
+class Broken:
+    """The elements of a message that can't be read: one part, known by the message as a whole."""
+
+    def __init__(self) -> None:
+        self.timed = False
+        """Whether the message says a time anywhere, so that the same bytes again are a retry."""
+        self._refusals: list[Refusal] = []
+        self._more = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether further elements are only counted."""
+        return self._more > 0
+
+    def add(self, fault: Unreadable, index: int) -> None:
+        """Take the refusal of the element at `index`."""
+        if len(self._refusals) < BROKEN_MAX:
+            self._refusals.append(fault.refusal(index))
+            return
+        if not self._more:
+            self._index = index
+        self._more += 1
+
+    def count(self, n: int = 1) -> None:
+        """Take `n` elements more, once it is `full`."""
+        self._more += n
+
+    def parts(self, good: Sequence[Part] = ()) -> list[Part]:
+        """The part, if anything is broken; `good`: the parts of the elements that could be read."""
+        if not self._refusals:
+            return []
+        if self._more:
+            detail = f"{self._more} more elements can't be read either"
+            fault = Unreadable(Reason.MALFORMED_PAYLOAD, detail, "send the platform's push unchanged")
+            self._refusals.append(fault.refusal(self._index))
+        timed = self.timed or any(part.absolute for part in good)
+        return [Part(refusals=self._refusals, absolute=timed)]
 
 
 def said(value: Any) -> bool:
@@ -68,7 +111,9 @@ def said(value: Any) -> bool:
 def imei_of(value: Any) -> str | None:
     """The IMEI in a field, which some send as a number; None where there is none."""
     text = str(value) if type(value) is int else value
-    return text if isinstance(text, str) and IMEI.fullmatch(text) else None
+    if not isinstance(text, str) or not IMEI.fullmatch(text) or text == text[0] * len(text):
+        return None  # 000000000000000 is a module that was never given one
+    return text
 
 
 def terminal(platform: str, device: Any, imei: str | None) -> tuple[str, dict[str, str]]:
@@ -79,8 +124,19 @@ def terminal(platform: str, device: Any, imei: str | None) -> tuple[str, dict[st
     if imei is None:
         return f"{platform}:{terminal_code(device if said(device) else None, 'the device id')}", {}
     code = f"imei:{imei}"
-    text = str(device) if isinstance(device, str | int) and said(device) else imei
-    return code, {} if text.endswith(imei) or not _ALIAS.fullmatch(text) else {f"{platform}:{text}": code}
+    text = str(device) if isinstance(device, str | int) and said(device) else ""
+    return code, {f"{platform}:{text}": code} if _ALIAS.fullmatch(text) else {}
+
+
+def time_of(*values: Any) -> float:
+    """The first of these fields that is a time, of what is refused for another reason; 0.0 where none is."""
+    for value in values:
+        try:
+            if time := push_seconds(value, "time"):
+                return time
+        except Unreadable:
+            continue
+    return 0.0
 
 
 def push_seconds(value: Any, label: str) -> float:
@@ -140,8 +196,11 @@ def add_event(
         part.refusals.append(replace(fault.refusal(index), event=True))
 
 
-def identify(part: Part, platform: str, device: str, stream: str) -> Part:
-    """`part` with its identity: platform, device, stream, times and what was said, in whatever order."""
+def identify(part: Part, platform: str, device: str, stream: str, time: float = 0.0) -> Part:
+    """`part` with its identity: platform, device, stream, times and what was said, in whatever order.
+
+    `time`: of the push, which counts where nothing in the part has one: what is refused has none of its own.
+    """
     rows = sorted([(name[1], time, value) for name, time, value in zip(part.names, part.times, part.values)])  # noqa: B905 - columns
     said_else: list[list[Any]] = []
     newest = max(part.times, default=0.0)
@@ -151,6 +210,9 @@ def identify(part: Part, platform: str, device: str, stream: str) -> Part:
             sorted(refusal.detail for refusal in part.refusals),
         ]
         newest = max((newest, *(event.time for event in part.events)))
+        if newest < RELATIVE_BELOW <= time:
+            said_else.append([time])
+            newest = time
     whole = (platform, device, stream, rows, said_else)
     try:
         part.identity = _packed(whole)
@@ -204,7 +266,7 @@ def _read(code: str, name: str, value: Any) -> float | dict[str, Any] | None:
         raise Unreadable(Reason.INVALID_NAME, "a value without a name", "name the metric")
     if isinstance(value, bool):
         return float(value)
-    if isinstance(value, float) or (isinstance(value, int) and _fold(name) not in _IDENTITIES):
+    if isinstance(value, float) or (isinstance(value, int) and not _is_identity(name)):
         return _number(name, value)
     if not said(value):
         return None
@@ -223,12 +285,18 @@ def _number(name: str, value: float) -> float:
 
 def _text(code: str, name: str, text: str) -> float | dict[str, Any] | None:
     """A number as text, an event, or nothing where it is the IMEI that the terminal goes by."""
-    is_identity, stripped = _fold(name) in _IDENTITIES, text.strip()
+    is_identity, stripped = _is_identity(name), text.strip()
     if is_identity and code == f"imei:{stripped}":
         return None
     if not is_identity and _DECIMAL.fullmatch(stripped):
         return _number(name, float(stripped))
     return {"vs": _body(text, name)}
+
+
+@lru_cache(maxsize=4096)
+def _is_identity(name: str) -> bool:
+    """Whether a metric names a thing (device, card, cell, network): no number that could be averaged."""
+    return _fold(name) in _IDENTITIES or _IDENTITY_PATH.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=4096)

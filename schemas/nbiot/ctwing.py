@@ -26,6 +26,7 @@ from schemas.nbiot.common import (
     online,
     push_seconds,
     refused,
+    said,
     terminal,
 )
 from schemas.payload import Unreadable, shown
@@ -46,15 +47,18 @@ def decoder(hooks: Mapping[str, Hook]) -> Decoder:
 
     def decode(message: Message) -> list[Part]:
         """One part; of a push that can't be read, one refusal without an index."""
+        time = 0.0
         try:
-            return [_read(load_object(message.payload), hooks)]
+            push = load_object(message.payload)
+            time = push_seconds(push.get("timestamp"), "timestamp")
+            return [_read(push, time, hooks)]
         except Unreadable as fault:
-            return [refused(fault)]
+            return [refused(fault, time)]
 
     return decode
 
 
-def _read(push: dict[str, Any], hooks: Mapping[str, Hook]) -> Part:
+def _read(push: dict[str, Any], time: float, hooks: Mapping[str, Hook]) -> Part:
     kind, device = push.get("messageType"), push.get("deviceId")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
@@ -62,9 +66,16 @@ def _read(push: dict[str, Any], hooks: Mapping[str, Hook]) -> Part:
             Reason.UNSUPPORTED, f"messageType is {shown(kind)}", f"known are {', '.join(_READERS)}"
         )
     code, aliases = terminal("ctwing", device, imei_of(push.get("IMEI")) or _imei_in(device))
-    draft = Draft(code, aliases, push_seconds(push.get("timestamp"), "timestamp"))
+    draft = Draft(code, aliases, time)
     stream = reader(push, draft, hooks)
-    return identify(draft.part, "ctwing", str(device) if isinstance(device, str | int) else code, stream)
+    part = identify(
+        draft.part, "ctwing", str(device) if isinstance(device, str | int) else code, stream, time
+    )
+    if stream == "command" and said(push.get("taskId")):
+        part.absolute = (
+            True  # a task has a number of its own, which stands in the event and so in the identity
+        )
+    return part
 
 
 def _imei_in(device: Any) -> str | None:

@@ -2,8 +2,9 @@
 
 Fields after support.huaweicloud.com, api-iothub: iot_06_v5_01202 (property), _01205 (message), iot_06_v5_0061 (older,
 `data` for `properties`), iot_06_0035 (v1), iot_06_v5_3006 (batch). A service of a device is a part, so that
-deviceDataChanged and deviceDatasChanged, which carry the same twice, count once. A metric is named as its property;
-the service tells nothing more. A missing or malformed event time becomes the push's, as on the platform itself.
+deviceDataChanged and deviceDatasChanged, which carry the same twice, count once. A metric is named as its property,
+with the service behind it (`level.Fire`) where an earlier service of the device in the message has the same one.
+A missing or malformed event time becomes the push's, as on the platform itself.
 """
 
 import re
@@ -12,7 +13,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from schemas.message import Message
-from schemas.nbiot.common import add_value, identify, imei_of, push_seconds
+from schemas.name import MAX_CODE_CHARACTERS
+from schemas.nbiot.common import Broken, add_value, identify, imei_of, push_seconds, refused, time_of
 from schemas.payload import Unreadable, load_json, shown
 from schemas.plain import terminal_code
 from schemas.reading import Part
@@ -35,12 +37,14 @@ class _Device(NamedTuple):
 
 
 def decode(message: Message) -> list[Part]:
-    """A part for each service of each device; of a push that can't be read, one refusal without an index."""
+    """A part for each service of each device, one for those that can't be read; else one refusal without an index."""
+    time = 0.0
     try:
         body = load_json(message.payload)
+        time = time_of(body.get("event_time_ms"), body.get("event_time")) if isinstance(body, dict) else 0.0
         return _reader(body)(body)
     except Unreadable as fault:
-        return [Part(refusals=[fault.refusal(None)], absolute=False)]
+        return [refused(fault, time)]
 
 
 def _reader(body: Any) -> Callable[[dict[str, Any]], list[Part]]:
@@ -58,7 +62,7 @@ def _reader(body: Any) -> Callable[[dict[str, Any]], list[Part]]:
 
 def _property(body: dict[str, Any]) -> list[Part]:
     device, report = _v5(body)
-    return _parts(_services(device, report.get("services"), _push_time(body), _Places()))
+    return _parts(lambda draft: _services(device, report.get("services"), _push_time(body), draft))
 
 
 def _status(body: dict[str, Any]) -> list[Part]:
@@ -80,58 +84,82 @@ def _message(body: dict[str, Any]) -> list[Part]:
 def _single(device: _Device, name: str, value: Any, time: float) -> list[Part]:
     part = Part(indexes=[], aliases=device.aliases)
     add_value(part, device.code, name, value, time, 0)
-    return _parts(iter([identify(part, PLATFORM, device.id, name)]))
+    return [identify(part, PLATFORM, device.id, name, time)]
 
 
 def _changed(body: dict[str, Any]) -> list[Part]:
     device = _Device(*_own(body.get("deviceId"), "deviceId"))
     services = body.get("services") if body["notifyType"] == "deviceDatasChanged" else [body.get("service")]
-    return _parts(_services(device, services, 0.0, _Places()))
+    return _parts(lambda draft: _services(device, services, 0.0, draft))
 
 
 def _batch(body: dict[str, Any]) -> list[Part]:
     children = body["devices"]
     if not isinstance(children, list):
         raise Unreadable(Reason.MALFORMED_PAYLOAD, f"devices is {shown(children)}, not an array", _HINT)
-    return _parts(_children(children))
+    return _parts(lambda draft: _children(children, draft))
 
 
-def _children(children: list[Any]) -> Iterator[Part]:
-    places = _Places()
+def _children(children: list[Any], draft: "_Draft") -> Iterator[Part]:
     for child in children:
+        if draft.counted(child):
+            continue
         try:
             fields = _object(child, "a device")
             device = _Device(*_own(fields.get("device_id"), "device_id"))
-            yield from _services(device, fields.get("services"), 0.0, places)
+            yield from _services(device, fields.get("services"), 0.0, draft)
         except Unreadable as fault:
-            yield Part(refusals=[fault.refusal(places.take(1))], absolute=False)
+            draft.refuse(fault)
 
 
-class _Places:
-    """Counts the values of a message."""
+class _Draft:
+    """What the services of a message share: the place of the next value, what is refused, whose a metric is."""
 
     def __init__(self) -> None:
+        self.broken = Broken()
         self._next = 0
+        self._service_of: dict[tuple[str, str], str] = {}
 
     def take(self, n: int) -> int:
         """The place of the first of the next `n` values."""
         first, self._next = self._next, self._next + n
         return first
 
+    def refuse(self, fault: Unreadable) -> None:
+        """Refuse a device or a service."""
+        self.broken.add(fault, self.take(1))
 
-def _services(device: _Device, services: Any, push_time: float, places: _Places) -> Iterator[Part]:
+    def counted(self, element: Any) -> bool:
+        """Whether an element is garbage after much of it, and done with."""
+        if not self.broken.full or (isinstance(element, dict) and element):
+            return False
+        self.broken.count()
+        self._next += 1
+        return True
+
+    def metric(self, code: str, name: str, service: str) -> str:
+        """A property as a metric: its name, and the service's where another one of this device has such a property."""
+        return name if self._service_of.setdefault((code, name), service) == service else f"{name}.{service}"
+
+
+def _services(device: _Device, services: Any, push_time: float, draft: _Draft) -> Iterator[Part]:
     """A part a service. Raises `Unreadable` when there are none."""
     if not isinstance(services, list) or not services:
         detail = "services is empty" if services == [] else f"services is {shown(services)}, not an array"
         raise Unreadable(Reason.MALFORMED_PAYLOAD, detail, "leave reports without values out")
+    draft.broken.timed |= push_time > 0
     for service in services:
+        if draft.counted(service):
+            continue
         try:
-            yield _service(device, service, push_time, places)
+            yield _service(device, service, push_time, draft)
         except Unreadable as fault:
-            yield Part(refusals=[fault.refusal(places.take(1))], absolute=False)
+            draft.refuse(fault)
+            if isinstance(service, dict):
+                draft.broken.timed |= time_of(service.get("event_time"), service.get("eventTime")) > 0
 
 
-def _service(device: _Device, service: Any, push_time: float, places: _Places) -> Part:
+def _service(device: _Device, service: Any, push_time: float, draft: _Draft) -> Part:
     fields = _object(service, "a service")
     values = fields.get("properties", fields.get("data"))
     if not isinstance(values, dict) or not values:
@@ -139,11 +167,14 @@ def _service(device: _Device, service: Any, push_time: float, places: _Places) -
             Reason.MALFORMED_PAYLOAD, f"properties is {shown(values)}", "send values in properties (v1: data)"
         )
     time = _time(fields, "event_time", "eventTime") or push_time
-    part, first = Part(indexes=[], aliases=device.aliases), places.take(len(values))
+    part, first = Part(indexes=[], aliases=device.aliases), draft.take(len(values))
     for index, (name, value) in enumerate(values.items(), first):
         add_value(part, device.code, name, value, time, index)
     stream = fields.get("service_id", fields.get("serviceId"))
-    return identify(part, PLATFORM, device.id, stream if isinstance(stream, str) else shown(stream))
+    service = stream if isinstance(stream, str) else shown(stream)
+    identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services
+    part.names = [(device.code, draft.metric(device.code, name[1], service)) for name in part.names]
+    return part
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
@@ -167,6 +198,11 @@ def _v5(body: dict[str, Any]) -> tuple[_Device, dict[str, Any]]:
 def _own(value: Any, label: str) -> tuple[str, str, dict[str, str]]:
     """A device by the platform's id alone. Raises `Unreadable`."""
     id_ = terminal_code(value, label)
+    if (
+        len(id_) > MAX_CODE_CHARACTERS
+    ):  # it stands in the identity of each service: the work would be quadratic
+        detail = f"{label} has {len(id_)} characters, {MAX_CODE_CHARACTERS} are allowed"
+        raise Unreadable(Reason.INVALID_NAME, detail, "send the platform's push unchanged")
     return id_, f"{PLATFORM}:{id_}", {}
 
 
@@ -186,11 +222,12 @@ def _time(fields: dict[str, Any], *labels: str) -> float:
     return 0.0
 
 
-def _parts(parts: Iterator[Part]) -> list[Part]:
-    found = list(parts)
-    if not found:
-        raise Unreadable(Reason.MALFORMED_PAYLOAD, "no device in the batch", "leave empty messages out")
-    return found
+def _parts(read: Callable[[_Draft], Iterator[Part]]) -> list[Part]:
+    draft = _Draft()
+    good = list(read(draft))
+    if found := [*good, *draft.broken.parts(good)]:
+        return found
+    raise Unreadable(Reason.MALFORMED_PAYLOAD, "no device in the batch", "leave empty messages out")
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], list[Part]]] = {

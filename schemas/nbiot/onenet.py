@@ -21,6 +21,7 @@ from typing import Any
 from schemas.message import Message
 from schemas.nbiot import onenet_envelope as envelope
 from schemas.nbiot.common import (
+    Broken,
     Draft,
     an_object,
     identify,
@@ -31,6 +32,7 @@ from schemas.nbiot.common import (
     refused,
     said,
     terminal,
+    time_of,
 )
 from schemas.payload import Unreadable, shown
 from schemas.reading import Decoder, Part
@@ -47,44 +49,60 @@ def decoder(token: str = "", aes_key: str = "") -> Decoder:
     """A decoder of OneNET pushes. With a `token` signatures are checked; `aes_key` opens encrypted ones."""
 
     def decode(message: Message) -> list[Part]:
-        """A part for each element of `msg`; of a push that can't be read, one refusal without an index."""
+        """A part for each element of `msg`, one for those that can't be read; else one refusal without an index."""
+        time = 0.0
         try:
             push = load_object(message.payload)
+            said_at = push.get("time") if "msg" in push or "enc_msg" in push else None
+            time = time_of(said_at)
             content = envelope.content(push, message.payload, token, aes_key)
-            time = push_seconds(push.get("time"), "time") if "msg" in push or "enc_msg" in push else 0.0
+            return _parts(content, push_seconds(said_at, "time"))
         except Unreadable as fault:
-            return [refused(fault)]
-        return _parts(content, time)
+            return [refused(fault, time)]
 
     return decode
 
 
 def _parts(content: Any, time: float) -> list[Part]:
     if content == []:
-        return [
-            refused(Unreadable(Reason.MALFORMED_PAYLOAD, "msg is an empty array", "leave empty pushes out"))
-        ]
+        fault = Unreadable(Reason.MALFORMED_PAYLOAD, "msg is an empty array", "leave empty pushes out")
+        return [refused(fault, time)]
     if not isinstance(content, list):
-        return [_part(content, time, 0, None)[0]]
-    parts, index = [], 0
+        try:
+            return [_part(content, time, 0)[0]]
+        except Unreadable as fault:
+            return [refused(fault, time or _own_time(content))]
+    parts, index, broken = [], 0, Broken()
+    broken.timed = time > 0
     for item in content:
-        part, index = _part(item, time, index, index)
-        parts.append(part)
-    return parts
+        if broken.full and not (isinstance(item, dict) and item):
+            broken.count()
+            index += 1
+            continue
+        try:
+            part, index = _part(item, time, index)
+            parts.append(part)
+        except Unreadable as fault:
+            broken.add(fault, index)
+            broken.timed = broken.timed or _own_time(item) > 0
+            index += 1
+    return [*parts, *broken.parts(parts)]
 
 
-def _part(item: Any, time: float, first: int, place: int | None) -> tuple[Part, int]:
-    """The part of an element and the index after its values; a bad one is refused at `place`."""
-    try:
-        item = an_object(item, "msg")
-        reader = _reader(item)
-        device = _device(item)
-        code, aliases = terminal("onenet", device, imei_of(item.get("imei")))
-        draft = Draft(code, aliases, push_seconds(item.get("at"), "at") or time, first)
-        stream = reader(item, draft)
-    except Unreadable as fault:
-        return refused(fault, place), first + 1
-    return identify(draft.part, "onenet", device or code, stream), draft.index
+def _own_time(item: Any) -> float:
+    return time_of(item.get("at")) if isinstance(item, dict) else 0.0
+
+
+def _part(item: Any, time: float, first: int) -> tuple[Part, int]:
+    """The part of an element and the index after its values; raises `Unreadable`."""
+    item = an_object(item, "msg")
+    reader = _reader(item)
+    device = _device(item)
+    code, aliases = terminal("onenet", device, imei_of(item.get("imei")))
+    time = push_seconds(item.get("at"), "at") or time
+    draft = Draft(code, aliases, time, first)
+    stream = reader(item, draft)
+    return identify(draft.part, "onenet", device or code, stream, time), draft.index
 
 
 def _device(item: dict[str, Any]) -> str | None:

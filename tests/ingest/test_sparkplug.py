@@ -1,5 +1,6 @@
 """Sparkplug through real workers: births outlive a worker, reach another one, and are asked for; holes are counted."""
 
+import asyncio
 import queue
 import time
 from contextlib import contextmanager
@@ -9,12 +10,19 @@ import psycopg
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devices.registry import Registry
 from ingest import births, store
 from ingest.batch import Batch
 from ingest.births import Births
+from ingest.decode import DECODERS, NO_ROUTE, Decode
+from ingest.metrics import Metrics
+from ingest.pipeline import Pipeline
+from ingest.settings import Settings
+from ingest.sources import Pushes
+from ingest.write import Writer
 from schemas import sparkplug
 from schemas.message import Message
-from schemas.routes import Place
+from schemas.routes import Place, Routes
 from tests.sparkplug import metric, payload
 
 pytestmark = pytest.mark.parametrize("storage", ["postgres"])
@@ -165,6 +173,157 @@ def test_two_workers_see_what_the_other_put(database):
         assert (found.batch.names, found.readings, found.commands) == ([("spb:g/e/d", "b")], 1, ())
         again = Births(time.time, alone=True).reader(other)(Message("spBv1.0/g/DDATA/e/d", count(4, 1), 0.0))
         assert again[0].values == [4.0]
+
+
+@pytest.fixture
+def write(database):
+    """Writes messages, each (type, payload) of g/e in a batch of its own, as one worker; answers what was known."""
+    writer = Writer(Settings(database_url=database.url), "desk-0", lambda _: False, time.time)
+
+    def written(*messages, at=None):
+        outcomes = []
+        for number, (kind, data) in enumerate(messages, 1):
+            batch = Batch()
+            message = Message(f"spBv1.0/g/{kind}/e", data, at or time.time(), packet_id=number)
+            batch.add(message, NOWHERE, [])
+            outcomes.append(writer.write(writer.decode(batch).batch).messages_duplicate)
+        return outcomes
+
+    yield written
+    writer.close()
+
+
+def test_the_same_will_ends_each_connection(database, write):
+    """A death whose bytes and bdSeq repeat counts each time, and so do births of a clock that stands."""
+    bd_seq, at_ms = metric(name="bdSeq", datatype=4, long=0), now_ms()
+    birth, death = (
+        ("NBIRTH", payload(bd_seq, at_ms=at_ms, seq=0)),
+        ("NDEATH", payload(bd_seq, at_ms=at_ms - 9)),
+    )
+    assert write(birth, death, birth, death) == [0, 0, 0, 0]
+    assert database.rows("SELECT alive FROM sparkplug_birth") == [(False,)]
+    values = database.rows("SELECT value FROM reading_detail WHERE metric = 'online' ORDER BY value")
+    assert values == [(0.0,), (0.0,), (1.0,), (1.0,)]
+
+
+def test_the_later_birth_stays_whichever_commits_first(database):
+    """Two workers commit a node's births in the other order: data are read by the later one, by both."""
+    one, two = Births(time.time, alone=False), Births(time.time, alone=False)
+    at = time.time()
+    with store.connect(database.url) as conn:
+
+        def decoded(by, kind, data, at=at):
+            batch = Batch()
+            batch.add(Message(f"spBv1.0/g/{kind}/e", data, at), NOWHERE, [])
+            return by.decode(conn, batch).batch
+
+        def birth(name, born_ms):
+            return payload(metric(name=name, alias=1, datatype=10, double=1.0), at_ms=born_ms, seq=0)
+
+        older = decoded(one, "NBIRTH", birth("temperature", now_ms() - 50))
+        newer = decoded(two, "NBIRTH", birth("humidity", now_ms()))
+        for batch in (newer, older):
+            births.keep(conn, [born for _, born in batch.births])
+        data = payload(metric(alias=1, double=2.0), at_ms=now_ms(), seq=1)
+        assert [decoded(by, "NDATA", data).names for by in (one, two)] == [[("spb:g/e", "humidity")]] * 2
+        set_back = decoded(one, "NBIRTH", birth("pressure", now_ms() - 90_000), at + 60)
+        births.keep(conn, [born for _, born in set_back.births])
+        assert [decoded(by, "NDATA", data).names for by in (one, two)] == [[("spb:g/e", "pressure")]] * 2
+
+
+def test_births_are_read_once(database):
+    """A batch reads the births of its own nodes, and not again while they stand, whatever else is being written."""
+    births_of, edges = Births(time.time, alone=True), ("e", "f")
+    with store.connect(database.url) as conn, store.connect(database.url) as slow, slow.transaction():
+        slow.execute("SELECT pg_current_xact_id()")
+
+        def read_by(edge, data, kind="NDATA"):
+            batch = Batch()
+            batch.add(Message(f"spBv1.0/g/{kind}/{edge}", data, time.time()), NOWHERE, [])
+            return births_of.decode(conn, batch).batch
+
+        def rows():
+            seen = births_of._versions.get("g/e", {})
+            known = {"edge": ["g/e"] * len(seen), "device": list(seen), "changed": list(seen.values())}
+            return conn.execute(births.SQL["read"], known | {"edges": ["g/e"]}).fetchall()
+
+        for edge in edges:
+            batch = read_by(edge, payload(metric(name="a", alias=1, datatype=10), at_ms=now_ms()), "NBIRTH")
+            births.keep(conn, [birth for _, birth in batch.births])
+        assert [edge for _, edge, *_ in rows()] == ["g/e"]
+        assert read_by("e", payload(metric(alias=1, double=2.0), at_ms=now_ms())).values == [2.0]
+        assert rows() == []
+
+
+def test_a_node_is_asked_once_a_connection(database):
+    """A node that is first heard by other than its birth may have been born unheard: asked, and its data kept."""
+    now = [time.time()]
+    births_of = Births(lambda: now[0], alone=True)
+    with store.connect(database.url) as conn:
+
+        def asked(kind, connection):
+            now[0] += births.ASK_SECONDS
+            batch = Batch()
+            data = payload(metric(name="a", datatype=10, double=2.0), at_ms=now_ms())
+            batch.add(Message(f"spBv1.0/g/{kind}/e", data, now[0], connection=connection), NOWHERE, [])
+            return [topic for topic, _ in births_of.decode(conn, batch).commands]
+
+        told = [
+            asked(*said) for said in [("NBIRTH", 1), ("NDATA", 1), ("NDATA", 2), ("NDATA", 2), ("NDEATH", 3)]
+        ]
+    assert told == [[], [], ["spBv1.0/g/NCMD/e"], [], []]
+
+
+@pytest.mark.parametrize(("gateway", "reason"), [("gw1", "not_authorized"), (None, None)])
+def test_only_a_route_that_names_a_gateway_can_refuse_one(storage, gateway, reason):
+    """With GANZHI_UNKNOWN_GATEWAYS=reject Sparkplug is taken, whose topics name no gateway."""
+    decode = Decode(Routes.default(), 1_000, Registry(), only_known_gateways=True)
+    topic = f"ganzhi/v1/370102/{gateway}/telemetry" if gateway else "spBv1.0/plant/NBIRTH/edge 1"
+    _, [part] = decode(Message(topic, node_birth() if gateway is None else b"[]", time.time()))
+    assert [refusal.reason for refusal in part.refusals] == ([reason] if reason else [])
+
+
+@pytest.fixture
+def run_through(database):
+    """Runs messages that came at once through a pipeline, in batches of 1,000 readings; answers its metrics."""
+
+    async def ran(messages):
+        settings = Settings(database_url=database.url, batch_readings=1_000)
+        routes, source = Routes.default(), Pushes()
+        metrics = Metrics((*routes.names, NO_ROUTE))
+        writer = Writer(settings, "desk-0", lambda _: False, time.time)
+        by_name = DECODERS | {"sparkplug": births.later}
+        decode = Decode(routes, 100_000, writer.registry, by_name=by_name)
+        pipeline = Pipeline(settings, source, decode, writer, metrics)
+        await pipeline.open()
+        for message in messages:
+            source.put(message)
+        source.stop_receiving()
+        await asyncio.wait_for(pipeline.run(), 30)
+        return metrics
+
+    return lambda messages: asyncio.run(ran(messages))
+
+
+def test_undecoded_messages_weigh_something(run_through):
+    """What the writer decodes fills a batch too: 60 messages of 100 values are no batch of 6,000 readings."""
+    values = [metric(name=f"{number:02}", datatype=9, float=1.5) for number in range(100)]
+    messages = [Message("spBv1.0/g/NDATA/e", payload(*values, at_ms=now_ms(), seq=number), time.time())
+                for number in range(60)]  # fmt: skip
+    [histogram] = run_through(messages).batch_readings.collect()
+    up_to = {sample.labels["le"]: sample.value for sample in histogram.samples if "le" in sample.labels}
+    assert up_to["5000"] == up_to["+Inf"] >= 4
+
+
+def test_redelivered_numbers_are_no_holes(run_through):
+    """1 to 3 come, 4 to 10 again after a lost connection, then 11 and 13: one is missing."""
+    messages = [
+        Message("ganzhi/v1/370102/gw1/telemetry", b'[{"n": "gw:x", "v": %d}]' % number, time.time(),
+                packet_id=number, sequence=number, duplicate=4 <= number <= 10)
+        for number in (*range(1, 12), 13)
+    ]  # fmt: skip
+    gaps = run_through(messages).sequence_gaps
+    assert gaps.labels("gateway")._value.get() == 1
 
 
 def test_a_topic_and_a_payload_that_no_table_takes(database):

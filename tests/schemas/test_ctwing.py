@@ -189,3 +189,56 @@ def test_odd_json_in_any_field(field, odd):
         [part] = DECODE(Message("t", json.dumps(push).replace('"ODD"', odd).encode(), 0.0))
         assert all(refusal.detail.isascii() for refusal in part.refusals)
         json.dumps([event.body for event in part.events], allow_nan=False)
+
+
+def keys(*pushes):
+    """What the ledger tells these pushes by: None for a part that is new each time."""
+    whole = Batch()
+    for push in pushes:
+        message = Message("nbiot/ctwing/g", json.dumps(push).encode(), 1763712000.0)
+        whole.add(message, Place(None, "g"), ctwing.decoder({"15000000": water_pressure})(message))
+    return [None if number in whole.nonces else digest for number, digest in enumerate(whole.digests)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"payload": {"APPdata": "AAE"}},
+        {"payload": {"APPdata": "AA=="}},
+        {"messageType": "x"},
+        {"payload": {"humidity": 1e999}},
+        {"deviceId": None},
+    ],
+)
+def test_a_refused_push_with_a_time_is_known_when_it_comes_again(change):
+    """What a decoder or hook refuses counts once where the push says its time, and each time where it doesn't."""
+    first, again, later = keys(DATA | change, DATA | change, DATA | change | {"timestamp": 1763712000278})
+    assert first == again != later
+    assert None not in {first, later}
+    assert keys(DATA | change | {"timestamp": None}) == [None]
+
+
+def test_a_command_s_answer_without_a_time_counts_once():
+    """The number of the task tells an answer without a timestamp from others; without one it is new each time."""
+    answer = {"messageType": "commandResponse", "deviceId": "d", "result": {"resultCode": "SUCCESSFUL"}}
+    first, again, other = keys(answer | {"taskId": 7}, answer | {"taskId": 7}, answer | {"taskId": 8})
+    assert first == again != other
+    assert None not in {first, other}
+    assert keys(answer) == [None]
+
+
+def test_the_platform_s_id_is_an_alias_also_where_it_ends_in_the_imei():
+    """A device id that ends in any IMEI leads to the IMEI's terminal in pushes that leave the field out."""
+    known = DATA | {"deviceId": "15000000990000862471854"}
+    connection = {k: v for k, v in known.items() if k != "IMEI"} | {
+        "messageType": "deviceOnlineOfflineReport",
+        "eventType": 1,
+    }
+    [(code, _)] = decoded(connection).names
+    assert decoded(known | {"IMEI": "990000862471854"}).aliases == {code: "imei:990000862471854"}
+
+
+def test_an_imei_of_equal_digits_is_none():
+    """000000000000000 is what a module says that was never given an IMEI: the device id stays the terminal's."""
+    part = decoded(DATA | {"IMEI": "000000000000000"})
+    assert {code for code, _ in part.names} == {"ctwing:0123456789abcdef0123456789abcdef"}

@@ -120,3 +120,29 @@ def check(parts):
         assert len(part.names) == len(part.units) == len(part.values) == len(part.times) == len(part.indexes)
         assert all(time == 0.0 or time >= RELATIVE_BELOW for time in part.times)
         json.dumps([event.body for event in part.events], allow_nan=False)
+
+
+def test_one_property_of_two_services_is_two_metrics():
+    """A property that another service of the device has too takes that service's name, and the identity stays."""
+    fire = {**SERVICE, "serviceId": "Fire"}
+    [_, second], [alone] = push(changed(SERVICE, fire)), push(changed(fire))
+    assert [name for _, name in second.names] == ["flow.Fire", "level.Fire"]
+    assert [name for _, name in alone.names] == ["flow", "level"]
+    assert second.identity == alone.identity
+    again = {**SERVICE, "eventTime": "20251121T080000Z"}
+    assert [part.names for part in push(changed(SERVICE, again))] == [
+        [("iotda:d", "flow"), ("iotda:d", "level")]
+    ] * 2
+
+
+def test_refused_services_with_a_time_are_known_when_they_come_again():
+    """What is refused of a push is absolute where a service or the push says a time."""
+    bad = {"serviceId": "Water", "data": 5}
+    for services, known in [
+        ([bad], False),
+        ([bad, SERVICE], True),
+        ([bad | {"eventTime": "20251121T075900Z"}], True),
+    ]:
+        part = push(changed(*services))[-1]
+        assert part.refusals
+        assert (part.identity, part.absolute) == (None, known)

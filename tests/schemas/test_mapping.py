@@ -193,3 +193,28 @@ def test_any_json_on_any_vendor_s_topic(topic, value):
         assert len(part.names) == len(part.units) == len(part.values) == len(part.times) == len(part.indexes)
         assert not any("decoder failed" in refusal.detail for refusal in part.refusals)
         json.dumps([event.body for event in part.events], allow_nan=False)
+
+
+def test_what_is_refused_at_a_time_is_known_when_it_comes_again():
+    """A bad value or a record without a code is absolute where the record has a time or a number."""
+    fields = {"values": ["v.{metric}"], "time": ["t"], "identity": ["n"]}
+    for value in ({"id": "a", "v": {"x": 10**400}}, {"v": {"x": 1}}):
+        for said, known in (({"t": 1763710001}, True), ({"n": 5}, True), ({}, False)):
+            [part] = decoded(value | said, **fields)
+            assert part.refusals
+            assert part.absolute == known
+
+
+def test_an_imei_of_equal_digits_is_no_code():
+    """An IMEI that was never given leaves the terminal with its other code."""
+    [part] = decoded({"id": "a", "i": "0" * 15, "x": 1}, imei="{i}", values=["x"], metric="x")
+    assert part.names == [("a", "x")]
+
+
+def test_a_long_key_around_many_values_is_not_copied_for_each():
+    """A metric's name that no terminal may have is refused before it stands in the identity of each value."""
+    [part] = decoded({"id": "a", "m": {"k" * 100_000: [1, 2, 3]}}, each="m.{metric}[*]")
+    assert [(refusal.index, refusal.reason) for refusal in part.refusals] == [
+        (n, "invalid_name") for n in range(3)
+    ]
+    assert len(part.identity) < 1000

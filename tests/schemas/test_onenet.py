@@ -205,3 +205,28 @@ def test_odd_json_in_any_field(field, odd):
         parts = parts_of(json.dumps(push).replace('"ODD"', odd).encode())
         assert all(refusal.detail.isascii() for part in parts for refusal in part.refusals)
         assert len(parts) == 1 + (odd != "[" * 10**5)
+
+
+def test_refused_elements_of_a_push_with_a_time_are_known_when_they_come_again():
+    """The refusals of an array are absolute where an element or the push says a time, and only there."""
+    for msg, time, known in [([POINT, 1], None, True), ([1], 1763712000407, True), ([1], None, False),
+                             ([POINT | {"ds_id": ""}], None, True)]:  # fmt: skip
+        part = parts_of({"msg": msg, "time": time})[-1]
+        assert part.refusals
+        assert (part.identity, part.absolute) == (None, known)
+
+
+def test_a_device_named_as_its_imei_is_one_terminal():
+    """Product and name are an alias of the IMEI's terminal, also where the name is the IMEI."""
+    point = {"type": 2, "status": 1, "pid": 1, "dev_name": "990000862471854"}
+    [named], [known] = parts_of({"msg": point}), parts_of({"msg": point | {"imei": "990000862471854"}})
+    assert known.aliases == {named.names[0][0]: "imei:990000862471854"}
+
+
+@pytest.mark.parametrize("path", ["4_0_8", "4_0_9", "4_0_10", "3412_0_21", "3412_0_22", "3412_0_24"])
+def test_identities_are_no_readings(path):
+    """A cell, a network or a card that comes as a number is an event with its digits."""
+    for value in (460, "460"):
+        [part] = parts_of({"msg": POINT | {"ds_id": path, "value": value}})
+        assert [event.body for event in part.events] == [{"vs": "460"}]
+        assert not part.values

@@ -1,4 +1,4 @@
-"""From bytes to JSON values: two readers that must agree, and numbers beyond all measure in every field."""
+"""From bytes to JSON values: two readers that must agree, numbers beyond all measure, and megabytes of garbage."""
 
 import json
 import math
@@ -11,10 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devices.registry import Registry
+from ingest import batch
 from ingest.decode import Decode
 from schemas.message import Message
+from schemas.nbiot.common import BROKEN_MAX
 from schemas.payload import Unreadable, load_json
-from schemas.routes import Routes
+from schemas.routes import Place, Routes
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 VENDORS = Path(str(files("schemas"))) / "data" / "vendors.toml"
@@ -54,3 +56,52 @@ def test_endless_integers_in_any_field(folder, digits):
             odd = payload[: number.start()] + b"9" * digits + payload[number.end() :]
             parts = decode(Message(topic, odd, 1763712000.0))[1]
             assert not any("the decoder failed" in r.detail for part in parts for r in part.refusals)
+
+
+GARBAGE = {
+    "nbiot/onenet/g": [('{"msg":[', "1", "]}"), ('{"msg":[', "{}", "]}"), ('{"msg":[', '{"type":1}', "]}")],
+    "nbiot/iotda/g": [
+        ('{"devices":[', "1", "]}"),
+        ('{"devices":[', "{}", "]}"),
+        ('{"devices":[{"device_id":"a","services":[', "1", "]}]}"),
+        ('{"devices":[{"device_id":"' + "a" * 500_000 + '","services":[', '{"data":{"a":1}}', "]}]}"),
+    ],
+    "nbiot/ctwing/g": [("[", "1", "]"), ('{"messageType":"dataReport","payload":[', "1", "]}")],
+    "thingsboard/g/v1/gateway/telemetry": [
+        ('{"d":[', "{}", "]}"),
+        ('{"' + "d" * 500_000 + '":[', '{"values":{"a":1}}', "]}"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("topic", "shape"),
+    [(topic, shape) for topic, shapes in GARBAGE.items() for shape in shapes],
+    ids=lambda value: value if isinstance(value, str) else f"{value[0][:20]}{value[1]}",
+)
+def test_a_megabyte_of_garbage_is_one_refused_part(monkeypatch, topic, shape):
+    """Elements that can't be read are one part with about a hundred refusals, and the payload is hashed once."""
+    before, element, after = shape
+    count = (1_000_000 - len(before)) // (len(element) + 1)
+    payload = (before + ",".join([element] * count) + after).encode()
+    hashed = []
+    monkeypatch.setattr(
+        batch, "_hash", lambda whole, wrapped=batch._hash: hashed.append(len(whole)) or wrapped(whole)
+    )
+    message = Message(topic, payload, 1763712000.0)
+    parts = Decode(Routes.load(VENDORS), 10**7, Registry())(message)[1]
+    whole = batch.Batch()
+    whole.add(message, Place(None, "g"), parts)
+    assert len(parts) == 1
+    assert 1 <= len(parts[0].refusals) <= BROKEN_MAX + 1
+    assert sum(hashed) < 2 * len(payload)
+    if len(parts[0].refusals) > BROKEN_MAX:
+        assert f"{count - BROKEN_MAX} more" in parts[0].refusals[-1].detail
+
+
+def test_good_elements_among_much_garbage_land():
+    """However many elements of an array are refused, the others are parts of their own, at their places."""
+    good = {"type": 2, "status": 1, "dev_id": 5, "at": 1763712000407}
+    push = json.dumps({"msg": [1] * 1000 + [good] + [{}] * 1000 + [good]}).encode()
+    parts = Decode(Routes.load(VENDORS), 10**7, Registry())(Message("nbiot/onenet/g", push, 0.0))[1]
+    assert [list(part.indexes) for part in parts] == [[1000], [2001], []]

@@ -6,7 +6,7 @@ births come before it `before.json`, a list of [topic, payload in hex].
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import sparkplug
 from schemas.message import Message, sequence_of
 from schemas.payload import Unreadable
-from schemas.sparkplug_births import Node
+from schemas.sparkplug_births import SKEW_MS, Birth, Declared, Node
 from schemas.sparkplug_message import decode, read
 from tests.sparkplug import field, metric, payload, payload_class
 
@@ -214,6 +214,45 @@ def test_a_device_is_dead_while_its_node_is_older_than_its_birth():
     death = ("spBv1.0/g/NDEATH/e", payload(metric(name="bdSeq", datatype=4, long=7)))
     assert said(*death, births).part.names == [("spb:g/e", "online"), ("spb:g/e/new", "online")]
     assert said("spBv1.0/g/DDATA/e/new", data["new"], [*births, death]).lost
+
+
+def born(born_ms, received_ms, name="a", *, alive=True):
+    """A birth of g/e that declares alias 1."""
+    return Birth("g/e", "", born_ms, received_ms, 1, alive, (Declared(name, 10, 1, None),))
+
+
+@pytest.mark.parametrize(
+    ("second", "which"),
+    [
+        (born(999, 5_100, "b"), "a"),  # two workers got them in the other order
+        (born(1_000, 5_100, "b"), "b"),
+        (born(1, 5_001 + SKEW_MS, "b"), "b"),  # the clock was set back
+        (born(9_999, 4_999 - SKEW_MS, "b"), "a"),
+        (born(999, 5_000, "b", alive=False), "a"),  # the death of another one
+        (born(1_000, 5_000, "b", alive=False), None),
+    ],
+)
+def test_the_later_birth_counts(second, which):
+    """Of births that come together the later by the node's clock counts, else that which came last."""
+    node = Node([born(1_000, 5_000), second])
+    found = node.aliases("").get(1)
+    assert (found and found.name) == which
+
+
+def test_a_birth_of_a_clock_that_stands_is_new_after_a_death():
+    """The same bytes are another birth once the node has died; redelivered, or without a death, they are not."""
+    birth = ("spBv1.0/g/NBIRTH/e", payload(metric(name="bdSeq", datatype=4, long=7), at_ms=AT_MS))
+    death = ("spBv1.0/g/NDEATH/e", payload(metric(name="bdSeq", datatype=4, long=7), at_ms=AT_MS))
+    device = ("spBv1.0/g/DBIRTH/e/d", payload(at_ms=AT_MS, seq=1))
+    assert said(*birth, [birth]).part.absolute
+    assert not said(*birth, [birth, death]).part.absolute
+    assert not said(*device, [birth, device, death]).part.absolute
+    assert not said(*death, [birth]).part.absolute, "a Will says no time of its death"
+    node = Node([*said(*birth).part.births, *said(*device).part.births])
+    later = replace(said(*birth).part.births[0], received_ms=int(ARRIVED * 1000) + SKEW_MS + 1)
+    node.put(later)
+    assert not read(Message(*device, ARRIVED + 20), node).part.absolute
+    assert read(Message(*device, ARRIVED + 20, duplicate=True), node).part.absolute
 
 
 @pytest.mark.parametrize(
