@@ -93,7 +93,7 @@ class Reader:
                 fleet.heard[first : first + BLOCK_IDS] = np.frombuffer(heard, "<i4")
                 fleet.size = max(fleet.size, first + BLOCK_IDS)
                 if invalid is not None:
-                    fleet.invalid |= BitMap.deserialize(invalid)
+                    fleet.refuse(BitMap.deserialize(invalid))
 
     def _read_notices(self) -> None:
         pieces = [piece.copy() for piece in rows(self.conn, SQL["offline"], NOTICE)]
