@@ -285,11 +285,13 @@ def _text(text: str) -> str:
     return text
 
 
-def _domain(text: str) -> str:
-    domain = DOMAINS_ZH.get(text, text.casefold())
-    if domain not in DOMAINS:
-        raise ValueError(f"domain {shown(text)}: there are {', '.join(DOMAINS)}")
-    return domain
+def domain(text: str) -> str:
+    """A domain, in English or Chinese. Raises ValueError with those that there are."""
+    found = DOMAINS_ZH.get(text, text.casefold())
+    if found not in DOMAINS:
+        known = ", ".join(f"{english} {chinese}" for chinese, english in DOMAINS_ZH.items())
+        raise ValueError(f"domain {shown(text)}: there are {known}")
+    return found
 
 
 def _profile(text: str) -> str:
@@ -359,7 +361,7 @@ def _camera(code: str) -> tuple[int | None, str | None, bool | None]:
 
 _COLUMN_OF = {alias: name for name, aliases in HEADERS.items() for alias in (name, *aliases)}
 _READERS: Mapping[str, Reader] = {
-    "name": gateway_name, "division": division, "domain": _domain, "profile": _profile, "network": _network,
+    "name": gateway_name, "division": division, "domain": domain, "profile": _profile, "network": _network,
     "gateway": gateway_name, "site": _text, "project": _text, "owner": _text, "kind": _text, "contact": _text,
     "report_every": _report_every, "installed_on": _date, "smart": _yes_or_no, "key_area": _yes_or_no,
     "lon": _degrees, "lat": _degrees, "utc_offset": utc_offset_seconds,

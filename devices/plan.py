@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from devices.coverage import GOAL_TERMINALS, Target
 from devices.division import DIVISIONS, DOMAINS, PROVINCE, city
-from devices.importer import DOMAINS_ZH, division
+from devices.importer import division, domain
 from schemas.payload import shown, storable
 
 Line = tuple[int, Sequence[str]]
@@ -246,13 +246,6 @@ def _place(text: str) -> int:
     return code
 
 
-def _domain(text: str) -> str:
-    domain = DOMAINS_ZH.get(text, text.casefold())
-    if domain not in DOMAINS:
-        raise ValueError(f"domain {shown(text)}: there are {', '.join(DOMAINS)}, or {', '.join(DOMAINS_ZH)}")
-    return domain
-
-
 def _target(text: str) -> int:
     plain = re.sub(r"\.0+$", "", text)
     number = int(re.sub("[,，]", "", plain)) if _NUMBER.fullmatch(plain) else -1
@@ -301,7 +294,7 @@ def _who(text: str) -> str:
 
 
 _PLAN: Mapping[str, Reader] = {
-    "division": _place, "domain": _domain, "target": _target, "due_on": _day, "source": _source,
+    "division": _place, "domain": domain, "target": _target, "due_on": _day, "source": _source,
 }  # fmt: skip
 _DECLARED: Mapping[str, Reader] = {
     "indicator": _indicator, "division": division, "value": _value, "as_of": _day, "source": _who,

@@ -149,28 +149,27 @@ class Rounds:
             gap_store.note_deafness(self._conn, self._blind)
         return self._blind
 
-    def chores(self, now: float) -> bool:
-        """What can wait until the figures are out; True when a recount was made, whose result is for the next look."""
+    def chores(self, now: float) -> None:
+        """What can wait until the figures are out. What a recount finds is in the next ones."""
         if now - self._snapshot_at >= SNAPSHOT_SECONDS:
             self._snapshot_at = now
             self._observer.snapshot()
-        return self._recount(now)
+        self._recount(now)
 
     def leave(self) -> None:
         """Store what is known, so that the next start is quick."""
         self._observer.snapshot()
 
-    def _recount(self, now: float) -> bool:
+    def _recount(self, now: float) -> None:
         day = indicator.day_of(now)
         row = self._conn.execute(SQL["last_recount"]).fetchone()
         if (now - indicator.midnight_seconds(day)) / 3600 < RECOUNT_HOUR or (row and row[0] == day):
-            return False
+            return
         found = self._observer.recount(now).differing
         self._rest["recount_difference"] = found
         self._keep_indicators(day, [indicator.Row("recount_difference", PROVINCE, None, None, found)])
         for chore in ("thin_coverage", "thin_quality"):
             self._conn.execute(SQL[chore])
-        return True
 
     def _gateways(self, now: float, numbers: int) -> list[GatewayNow]:
         rows = self._conn.execute(SQL["gateways"]).fetchall()

@@ -20,8 +20,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from rich.console import Console
 from rich.text import Text
 
-from devices.division import DOMAINS
-from devices.importer import DOMAINS_ZH
+from devices.importer import domain
 from ingest.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -108,11 +107,10 @@ def denied(error: psycopg.Error, role: str) -> str:
 
 def checked_domain(text: str | None) -> str | None:
     """A domain as an option gives it, in English or Chinese. Raises `SettingsError`."""
-    domain = text if text is None else DOMAINS_ZH.get(text, text.casefold())
-    if domain not in {None, *DOMAINS}:
-        known = ", ".join(f"{english} {chinese}" for chinese, english in DOMAINS_ZH.items())
-        raise SettingsError(f"--domain {text}: there are {known}")
-    return domain
+    try:
+        return None if text is None else domain(text)
+    except ValueError as error:
+        raise SettingsError(f"--domain: {error}") from None
 
 
 def moment(option: str, text: str, zone: tzinfo = UTC) -> datetime:

@@ -62,11 +62,6 @@ class Path:
         """Whether the path leads to one value at most: no `[*]` and no `{name}`."""
         return all(isinstance(step, str | int) for step in self._steps)
 
-    @property
-    def captures(self) -> set[str]:
-        """The names under which keys are kept."""
-        return {step.name for step in self._steps if isinstance(step, _Capture)}
-
     def find(self, value: Any) -> Any:
         """The value that a `single` path leads to, else `MISSING`."""
         if self._only_key is not None:  # most paths

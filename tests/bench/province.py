@@ -65,7 +65,8 @@ def main() -> None:
         print(f"scrape: {1e3 * (time.perf_counter() - begun):.0f} ms with parsing, {series:,} series")
         for name, process in (("observer", observer), ("worker", worker)):
             print(f"memory of the {name}: {process.memory_bytes() / 1e6:.0f} MB")
-        timed("recount beside the observer", count, lambda: command("observe", settings, "--recount"))
+        timed("recount beside the observer", count,
+              lambda: command("observe", settings | {"observer_http_port": observer.port}, "--recount"))  # fmt: skip
         begun = time.perf_counter()
         assert observer.terminate() == 0
         print(f"observer left, with its last snapshot, in {time.perf_counter() - begun:.1f} s")
