@@ -3,21 +3,22 @@
 A birth may come to one worker and its data to another, and a worker that starts has seen no birth at all. So
 births live in the database, put there by the transaction that stores their message, and each batch with Sparkplug
 in it first reads what others put there of its nodes. What no birth declares even then is refused as `unknown_alias`,
-and the edge node is asked for its births, once a minute at most by each worker; so it is when a number is missing
-in its sequence, for the message that is missing may have been a birth. And so it is when it is first heard on a
-connection of this worker, but with its birth: births are QoS 0, and no broker keeps those that we were not there for.
-What it says until it is born anew is read by the birth that is known.
+and the edge node is asked for its births, once a minute at most by all workers together (`sparkplug_request`); so it
+is when a number is missing in its sequence, for the message that is missing may have been a birth. And so it is when
+it is first heard on a connection of this worker, unless it was born since: births are QoS 0, and no broker keeps
+those that we were not there for. What it says until it is born anew is read by the birth that is known.
 """
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
+import psycopg
 import structlog
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from ingest.batch import Batch
-from ingest.decode import failed
+from ingest.decode import bounded, failed
 from ingest.sequence import SOURCES_MAX, Numbering
 from schemas.message import Message
 from schemas.payload import Unreadable
@@ -74,8 +75,10 @@ class Births:
         self._nodes: dict[str, Node] = {}
         self._versions: dict[str, dict[str, str]] = {}
         """Of each birth that was read, by edge and device: the transaction that wrote it."""
-        self._heard_on: dict[str, int] = {}
-        """The connection that a node was last heard on."""
+        self._connection = (-1, 0.0)
+        """The connection that messages come on, and when its first one came, Unix seconds."""
+        self._sure_on: dict[str, int] = {}
+        """The connection since whose begin no birth of a node can have been missed, or it was asked for it."""
         self._numbering = Numbering(SEQUENCE)
         self._asked_at: dict[str, float] = {}
 
@@ -89,20 +92,21 @@ class Births:
         waiting = {n: m for n in batch.undecoded if (m := batch.messages[n]).topic.startswith(PREFIX)}
         topics = {n: _topic(message) for n, message in waiting.items()}
         self._learn(conn, {topic.edge for topic in topics.values() if topic})
-        parts, missing, commands = {}, 0, []
+        parts, missing, unsure = {}, 0, {}
         for number, message in waiting.items():
             topic = topics[number]
             spoken = self._read(message, topic)
-            parts[number] = [spoken.part]
+            parts[number] = bounded([spoken.part])
             if topic is None:
                 continue
             step = self._step(topic, spoken, message)
             missing += max(step, 0)
-            unsure = self._is_first(topic, message) or spoken.lost or step != 0
-            if unsure and self._may_ask(topic.edge):
-                commands.append((f"{PREFIX}{topic.group}/NCMD/{topic.edge_name}", rebirth(self._now_ms())))
+            if (self._may_have_missed(topic, message) or spoken.lost or step != 0) and self._may_ask(
+                topic.edge
+            ):
+                unsure[topic.edge] = topic
         whole = batch.with_parts(parts)
-        return Decoded(whole, whole.readings - batch.readings, missing, tuple(commands))
+        return Decoded(whole, whole.readings - batch.readings, missing, self._commands(conn, unsure))
 
     def reader(self, conn: Connection[Any]) -> Decoder:
         """A decoder by the births that are there now, which changes none: for messages that are run again."""
@@ -137,7 +141,7 @@ class Births:
         try:
             spoken = read(message, node)
         except Exception as error:  # costs its message, which is kept, never the service
-            log.exception("decoder_failed", topic=message.topic)
+            log.exception("decoder_failed", route="sparkplug", topic=message.topic)
             return Spoken(Part(refusals=[failed(error)], absolute=False), None, lost=False)
         if not message.retain:
             for birth in spoken.part.births:
@@ -157,14 +161,40 @@ class Births:
             return 0
         return self._numbering.ahead(topic.edge, number)
 
-    def _is_first(self, topic: Topic, message: Message) -> bool:
-        """Whether a node is first heard on this connection, by other than what begins or ends its own."""
-        if message.retain or self._heard_on.get(topic.edge) == message.connection:
+    def _may_have_missed(self, topic: Topic, message: Message) -> bool:
+        """Whether the node may have been born while we were away: not since on this connection, as far as anybody saw.
+
+        Its own death needs no answer: it will be born anew. Births that another worker got count as well.
+        """
+        if message.connection != self._connection[0]:
+            self._connection = (message.connection, message.received_at)
+        if message.retain or self._sure_on.get(topic.edge) == message.connection:
             return False
-        if len(self._heard_on) >= SOURCES_MAX:
-            self._heard_on.clear()
-        self._heard_on[topic.edge] = message.connection
-        return topic.type not in ("NBIRTH", "NDEATH")
+        own, since_ms = self._nodes[topic.edge].own, self._connection[1] * 1000
+        if topic.type in ("NBIRTH", "NDEATH") or (own is not None and own.received_ms >= since_ms):
+            self._be_sure(topic.edge, message.connection)
+            return False
+        return True
+
+    def _be_sure(self, edge: str, connection: int) -> None:
+        if len(self._sure_on) >= SOURCES_MAX:
+            self._sure_on.clear()
+        self._sure_on[edge] = connection
+
+    def _commands(self, conn: Connection[Any], unsure: dict[str, Topic]) -> tuple[tuple[str, bytes], ...]:
+        """Rebirth requests to those of these nodes that no other worker asked just now."""
+        if not unsure:
+            return ()
+        try:
+            granted = conn.execute(SQL["ask"], {"edges": list(unsure), "seconds": ASK_SECONDS}).fetchall()
+        except psycopg.Error as error:  # the batch is decoded by now; its write finds out what is wrong
+            log.warning("rebirth_not_asked", nodes=len(unsure), reason=str(error).splitlines()[0])
+            return ()
+        topics = [unsure[edge] for (edge,) in granted]
+        for topic in topics:
+            self._be_sure(topic.edge, self._connection[0])
+        asked = rebirth(self._now_ms())
+        return tuple((f"{PREFIX}{topic.group}/NCMD/{topic.edge_name}", asked) for topic in topics)
 
     def _may_ask(self, edge: str) -> bool:
         now = self._clock()

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from math import inf
 from typing import Any
@@ -29,6 +30,8 @@ class Metric:
     hard_high: float = inf
     soft_low: float = -inf
     soft_high: float = inf
+    identity: bool = False
+    """What comes under this name names a thing (a device, a card, a cell): no number that could be averaged."""
 
 
 def metric_of(name: str) -> str | None:
@@ -42,6 +45,13 @@ def unit_of(name: str) -> str | None:
     It is the catalogue's unit except where the name itself stands for another.
     """
     return METRICS[name].unit if name in METRICS else _alias(name)[1]
+
+
+@lru_cache(maxsize=4096)
+def is_identity(name: str) -> bool:
+    """Whether a metric as sent names a thing: then its values are events, whatever digits they are."""
+    metric = metric_of(name)
+    return metric is not None and METRICS[metric].identity
 
 
 def metric_of_unit(unit: str) -> str | None:
@@ -63,7 +73,10 @@ def _fold(name: str) -> str:
 
 def _metric(name: str, entry: Mapping[str, Any]) -> Metric:
     hard, soft = entry.get("hard", (-inf, inf)), entry.get("soft", (-inf, inf))
-    return Metric(name, entry["unit"], *map(float, (*hard, *soft)))
+    limits = [float(limit) for limit in (*hard, *soft)]
+    return Metric(
+        name, entry["unit"], limits[0], limits[1], limits[2], limits[3], entry.get("identity", False)
+    )
 
 
 def _aliases(catalogue: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -8,16 +8,16 @@ values.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from schemas.message import Message
 from schemas.name import MAX_CODE_CHARACTERS, MAX_METRIC_CHARACTERS
 from schemas.nbiot.common import Broken, add_value, identify, imei_of, push_seconds, refused
-from schemas.path import MISSING, Found, Path, PathError, Text, first, single
+from schemas.path import MISSING, Path, PathError, Text, first, single
 from schemas.payload import Unreadable, load_json, shown
-from schemas.reading import Decoder, Part
+from schemas.reading import RELATIVE_BELOW, Decoder, Part
 from schemas.rejection import Reason
 
 _IMEI = re.compile(r"(?:(?i:urn:)?(?i:imei:))?([0-9]{15})")
@@ -64,12 +64,16 @@ def compile_mapping(rules: Sequence[Rule], route: str, places: Mapping[str, int]
 
     def decode(message: Message) -> list[Part]:
         levels = message.topic.split("/")
+        names = {name: levels[level] for name, level in places.items()}
         try:
             body = load_json(message.payload or b"{}")  # the topic may say it all: /product/device/online
-            names = {name: levels[level] for name, level in places.items()}
-            return _read(compiled, body, names, route)
         except Unreadable as fault:
             return [refused(fault)]
+        try:
+            return _read(compiled, body, names, route)
+        except Unreadable as fault:
+            timed = any(rule.finds_time(body, names) for rule in compiled)
+            return [refused(fault, RELATIVE_BELOW if timed else 0.0, [route, names, body])]
 
     return decode
 
@@ -90,7 +94,7 @@ def _read(rules: Sequence["_Rule"], body: Any, names: dict[str, str], route: str
     return draft.finish(route)
 
 
-class _Record(NamedTuple):
+class _Record(msgspec.Struct):
     """A record, the message it is in, and the names kept on the way to it."""
 
     value: Any
@@ -111,8 +115,8 @@ class _Draft:
         """The part of a terminal; `time`: of its record."""
         if (part := self._parts.get(code)) is None:
             part = self._parts[code] = Part(indexes=[])
-        if not isinstance(time, Unreadable):
-            self._times[code] = max(time, self._times.get(code, 0.0))
+        if not isinstance(time, Unreadable) and time > self._times.get(code, 0.0):
+            self._times[code] = time
         return part
 
     def number(self, code: str, numbers: list[Any]) -> None:
@@ -125,7 +129,8 @@ class _Draft:
         for code, part in self._parts.items():
             numbers = self._numbers.get(code)
             identify(part, route, code, repr(numbers) if numbers else "", self._times.get(code, 0.0))
-            part.absolute = part.absolute or bool(numbers)
+            if numbers:
+                part.absolute = True
         good = list(self._parts.values())
         return [*good, *self.broken.parts(good)]
 
@@ -158,12 +163,12 @@ class _Rule:
 
     def read(self, record: _Record, place: int, draft: _Draft) -> int:
         """Put a record's values, from `place` on, into its terminal's part; answers the place after them."""
-        found = [one for path in self._values for one in path.walk(record.value, record.kept)]
+        found = self._found(record)
         if not found and not self._rule.each:
             return place
         end = place + (len(found) or 1)
         if not found and draft.broken.full:
-            draft.broken.count()
+            draft.broken.count(place)
             return end
         try:
             code = self._terminal(record, found)
@@ -172,24 +177,50 @@ class _Rule:
             return end
         time = self._around(record) if self._time else 0.0
         part = draft.part(code, time)
-        for index, (value, names) in enumerate(found, place):
-            self._add(part, code, value, names, record, time, index)
+        for index, (metric, value) in enumerate(found, place):
+            self._add(part, code, metric, value, record, time, index)
         if self._identity:
             scopes = (record.value, record.message)
             draft.number(code, [first((path,), scopes) for path in self._identity])
         return end
 
+    def _found(self, record: _Record) -> list[tuple[str, Any]]:
+        """Metric and value, both as sent, of all that is found in a record."""
+        found: list[tuple[str, Any]] = []
+        for path in self._values:
+            if path.members_of and path.members_of == self._metric.whole:  # most mappings: metrics are keys
+                members = path.find(record.value)
+                found += members.items() if isinstance(members, dict) else ()
+                continue
+            for value, names in path.walk(record.value, record.kept):
+                scopes = (value, record.value, record.message)
+                found.append((names.get(self._metric.whole) or self._metric.fill(names, scopes) or "", value))
+        return found
+
     def _refuse(self, record: _Record, fault: Unreadable, places: range, broken: Broken) -> None:
         """Refuse the values of a record that belongs to no terminal."""
-        if not broken.timed:
-            time, scopes = self._around(record), (record.value, record.message)
-            numbers = [first((path,), scopes) for path in self._identity]
-            numbered = bool(numbers) and all(type(number) in {str, int} for number in numbers)
-            broken.timed = numbered or (not isinstance(time, Unreadable) and time > 0)
+        broken.timed = broken.timed or self._is_timed(record)
         for index in places:
             broken.add(fault, index)
 
-    def _terminal(self, record: _Record, found: list[Found]) -> str:
+    def finds_time(self, body: Any, names: dict[str, str]) -> bool:
+        """Whether a message says a time, or what never repeats, anywhere that the rule looks for one."""
+        records = [_Record(value, body, kept) for value, kept in self.each.walk(body, names)]
+        return any(map(self._is_timed, [_Record(body, body, names), *records])) or any(
+            self._is_timed(_Record(value, body, kept))
+            for record in records
+            for path in self._values
+            for value, kept in path.walk(record.value, record.kept)
+        )
+
+    def _is_timed(self, record: _Record) -> bool:
+        """Whether a record, or its message, says a time, or what never repeats."""
+        time, scopes = self._around(record), (record.value, record.message)
+        numbers = [first((path,), scopes) for path in self._identity]
+        numbered = bool(numbers) and all(type(number) in {str, int} for number in numbers)
+        return numbered or (not isinstance(time, Unreadable) and time > 0)
+
+    def _terminal(self, record: _Record, found: list[tuple[str, Any]]) -> str:
         if not found:
             raise Unreadable(Reason.MALFORMED_PAYLOAD, f"no value at {self.wanted[0]!r}", "leave it out")
         scopes = (record.value, record.message)
@@ -210,15 +241,13 @@ class _Rule:
         self,
         part: Part,
         code: str,
+        metric: str,
         value: Any,
-        names: dict[str, str],
         record: _Record,
         around: float | Unreadable,
         index: int,
     ) -> None:
         """Put one value into the part, or its refusal; `around` is the time for one without its own."""
-        scopes = (value, record.value, record.message)
-        metric = names.get(self._metric.whole) or self._metric.fill(names, scopes) or ""
         time = around
         if self._time and isinstance(value, dict):
             try:
@@ -234,9 +263,11 @@ class _Rule:
             detail = f"metric {shown(metric)} has {len(metric)} characters"
             part.refusals.append(Unreadable(Reason.INVALID_NAME, detail, "shorten it").refusal(index))
             return
-        unit = first(self._unit, scopes) if self._unit else None
+        unit = first(self._unit, (value, record.value, record.message)) if self._unit else None
+        if type(value) is not float or self._rule.constant is not None:
+            value = self._bare(value)
         metric = metric.removeprefix("/")  # /3303/0/5700 is 3303/0/5700
-        add_value(part, code, metric, self._bare(value), time, index, unit if isinstance(unit, str) else None)
+        add_value(part, code, metric, value, time, index, unit if isinstance(unit, str) else None)
 
     def _around(self, record: _Record) -> float | Unreadable:
         """The time that the record or the message gives values without their own, or what is wrong with it."""

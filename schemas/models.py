@@ -8,7 +8,7 @@ future) is checked after decoding.
 
 import json
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.catalogue import is_identity
 from schemas.payload import storable
 from schemas.plain import is_number_text, seconds
 from schemas.senml import BASES, VALUES, VERSION, is_base64url
@@ -41,10 +42,11 @@ def _base64url(text: str) -> str:
     return text
 
 
-def _not_a_number_text(text: str) -> str:
-    if is_number_text(text):
-        raise ValueError("is a number as text; send it without quotes")
-    return _storable(text)
+def _no_number_texts(values: dict[str, Any]) -> dict[str, Any]:
+    for metric, value in values.items():
+        if isinstance(value, str) and is_number_text(value) and not is_identity(metric):
+            raise ValueError(f"{metric} is a number as text; send it without quotes")
+    return values
 
 
 def _known_time(time: float | str) -> float | str:
@@ -64,7 +66,12 @@ Code = Annotated[Annotated[StrictStr, Field(min_length=1)] | StrictInt, AfterVal
 PlainTime = Annotated[Number | StrictStr, AfterValidator(_known_time)]
 TIME = "Unix seconds, milliseconds from 1e11, or ISO 8601 with its zone; missing: the arrival"
 Metric = Annotated[StrictStr, Field(min_length=1)]
-PlainValue = StrictBool | Number | Annotated[StrictStr, AfterValidator(_not_a_number_text)]
+PlainValue = StrictBool | Number | Text
+PlainValues = Annotated[
+    dict[Annotated[StrictStr, Field(min_length=1)], PlainValue],
+    Field(min_length=1),
+    AfterValidator(_no_number_texts),
+]
 
 
 class SenmlRecord(BaseModel):
@@ -117,8 +124,8 @@ class PlainReading(BaseModel):
 
     id: Code
     t: PlainTime | None = Field(default=None, description=TIME)
-    values: Annotated[dict[Annotated[StrictStr, Field(min_length=1)], PlainValue], Field(min_length=1)] = (
-        Field(description="metric to value: numbers and booleans are readings, texts are events")
+    values: PlainValues = Field(
+        description="metric to value: numbers and booleans are readings, texts are events"
     )
 
 

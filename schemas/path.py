@@ -8,6 +8,7 @@ input.
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from schemas.name import MAX_CODE_CHARACTERS
@@ -47,33 +48,42 @@ class Path:
     def __init__(self, text: str) -> None:
         """Raises `PathError`."""
         self.text = text
-        self._steps: list[_Step] = []
+        steps: list[_Step] = []
         at = 0
         while at < len(text):
             step = _STEP.match(text, at) if at or text[0] != "." else None
             if not step:
                 raise PathError(f"path {text!r} can't be read at character {at}: {text[at:]!r}")
-            self._steps.append(_step(step))
+            steps.append(_step(step))
             at = step.end()
-        self._only_key = self._steps[0] if len(self._steps) == 1 and isinstance(self._steps[0], str) else None
+        self._straight = list(takewhile(lambda step: isinstance(step, str | int), steps))
+        """Keys and indexes before the first `[*]` or `{name}`."""
+        self._beyond = steps[len(self._straight) :]
+        self._only_key = steps[0] if len(steps) == 1 and isinstance(steps[0], str) else None
+        last = self._beyond[0] if len(self._beyond) == 1 else None
+        self.members_of = last.name if isinstance(last, _Capture) else ""
+        """The name in a path such as `params.{name}`, straight to an object and to each of its members."""
 
     @property
     def single(self) -> bool:
         """Whether the path leads to one value at most: no `[*]` and no `{name}`."""
-        return all(isinstance(step, str | int) for step in self._steps)
+        return not self._beyond
 
     def find(self, value: Any) -> Any:
-        """The value that a `single` path leads to, else `MISSING`."""
+        """The value that a `single` path leads to, or another one before its `[*]` or `{name}`; else `MISSING`."""
         if self._only_key is not None:  # most paths
             return value.get(self._only_key, MISSING) if isinstance(value, dict) else MISSING
-        for step in self._steps:
+        for step in self._straight:
             value = _inner(value, step)
         return value
 
     def walk(self, value: Any, kept: dict[str, str]) -> list[Found]:
         """Every value that the path leads to, in order, with `kept` and the keys kept on the way."""
+        value = self.find(value)
+        if value is MISSING:
+            return []
         found = [(value, kept)]
-        for step in self._steps:
+        for step in self._beyond:
             if isinstance(step, _Capture):
                 name = step.name
                 found = [
@@ -124,10 +134,14 @@ class Text:
         """
         filled = ""
         for before, hole, path in self._holes:
-            found = kept[hole] if hole in kept else first((path,), scopes)
-            if type(found) is int:
-                found = str(found)
-            if not isinstance(found, str) or not 0 < len(found) <= MAX_CODE_CHARACTERS:
+            found: Any = kept.get(hole)
+            if found is None:
+                found = first((path,), scopes)
+                if type(found) is int:
+                    found = str(found)
+                if not isinstance(found, str):
+                    return None
+            if not 0 < len(found) <= MAX_CODE_CHARACTERS:
                 return None
             filled += before + found
         return filled + self._end

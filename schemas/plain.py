@@ -1,15 +1,18 @@
 """The plain form: `{"id": terminal, "t": time, "values": {metric: value}}`, or a list of such.
 
 A number is a reading, true and false are readings of 1 and 0, other text is an event. A text that
-is a number is refused: who sends "21.5" once sends "n/a" next. Members other than these are
+is a number is refused: who sends "21.5" once sends "n/a" next; but not under a name that is an
+identity in the catalogue (`imsi`), where it is an event like other text. Members other than these are
 ignored. A reading's index counts the values of the whole message, in order; an object that has no
 values to count takes one. A bad `id` or `t` refuses each value of its object.
 """
 
 import math
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from schemas.catalogue import is_identity
 from schemas.payload import Unreadable, number, shown, storable
 from schemas.reading import RELATIVE_BELOW, Event, Part
 from schemas.rejection import Reason
@@ -17,6 +20,8 @@ from schemas.rejection import Reason
 MILLISECONDS_FROM = 1e11
 """Times from here on are milliseconds: as seconds it is the year 5138, as milliseconds 1973."""
 
+_ISO_CHARACTERS = 40
+"""2025-11-21T08:00:00.123456789+08:00 has 35; what is longer is no time, and is not kept to be found again."""
 _TIME_HINT = "send Unix seconds, milliseconds, or ISO 8601 with its zone"
 
 
@@ -104,7 +109,7 @@ def seconds(value: Any, label: str = "t") -> float:
     if value is None:
         return 0.0
     is_text = isinstance(value, str)
-    result = _iso_seconds(value, label) if is_text else number(value)
+    result = _iso_seconds(value, label) if is_text and len(value) <= _ISO_CHARACTERS else number(value)
     if result is None:
         raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{label} is {shown(value)}, not a time", _TIME_HINT)
     if result >= MILLISECONDS_FROM and not is_text:
@@ -115,6 +120,7 @@ def seconds(value: Any, label: str = "t") -> float:
     return result
 
 
+@lru_cache(maxsize=4096)  # what comes together speaks of the same few minutes, mostly in whole seconds
 def _iso_seconds(text: str, label: str) -> float | None:
     try:
         time = datetime.fromisoformat(text)
@@ -141,7 +147,7 @@ def read_value(metric: str, value: Any) -> float | str:
 
 
 def _event_text(metric: str, text: str) -> str:
-    if is_number_text(text):
+    if is_number_text(text) and not is_identity(metric):
         detail = f"{shown(metric)} is {shown(text)}, a number as text"
         raise Unreadable(Reason.NOT_A_NUMBER, detail, "send the number without quotes")
     if not storable(text):

@@ -38,3 +38,5 @@ class Refusal:
     hint: str = ""
     event: bool = False
     """Of an event, which is no reading in the books."""
+    count: int = 1
+    """Elements from `index` on that it stands for: of a message full of garbage not each is told apart."""

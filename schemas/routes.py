@@ -3,7 +3,8 @@
 A filter in the routes file names the levels that say where a message is from:
 `ganzhi/v1/{division}/{gateway}/telemetry`. The MQTT filter and the places follow from it.
 A route's decoder is one of the service's, or a mapping of the same file (`schemas.mapping`). The file may also say
-how the transparent bytes of a CTWing product are read (`schemas.nbiot.frame`).
+how the transparent bytes of a CTWing product are read (`schemas.nbiot.frame`), and which of Huawei's services put
+their name into that of a metric (`schemas.nbiot.iotda`).
 """
 
 import re
@@ -58,20 +59,34 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     decoder: str
 
 
+class _Iotda(msgspec.Struct, forbid_unknown_fields=True):
+    services_apart: frozenset[str] = frozenset()
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     route: list[_Row] = []
     mapping: dict[str, list[Rule]] = {}
     ctwing: dict[str, list[Field]] = {}
+    iotda: _Iotda | None = None
 
 
 class Routes:
-    """All routes; at most one matches a topic. `hooks` read CTWing's transparent bytes, by product id."""
+    """All routes; at most one matches a topic. `hooks` read CTWing's transparent bytes, by product id.
 
-    def __init__(self, routes: Sequence[Route], hooks: Mapping[str, Hook] = MappingProxyType({})) -> None:
-        """Raises `RoutesError` when there is neither, or two routes take the same topic."""
+    `services_apart`: services of Huawei's whose metrics are named with them.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        hooks: Mapping[str, Hook] = MappingProxyType({}),
+        services_apart: frozenset[str] = frozenset(),
+    ) -> None:
+        """Raises `RoutesError` when there is nothing in it, or two routes take the same topic."""
         self._routes = tuple(routes)
         self.hooks = hooks
-        if not routes and not hooks:
+        self.services_apart = services_apart
+        if not routes and not hooks and not services_apart:
             raise RoutesError("no route: nothing would be subscribed")
         if overlap := filters_overlap(self.filters):
             raise RoutesError(f"filters {overlap[0]} and {overlap[1]} overlap: a message would come twice")
@@ -96,7 +111,7 @@ class Routes:
         if more is None:
             return own
         theirs = cls.from_file(more)
-        return cls([*own, *theirs], theirs.hooks)
+        return cls([*own, *theirs], theirs.hooks, theirs.services_apart)
 
     @classmethod
     def _parse(cls, text: str) -> Self:
@@ -107,7 +122,8 @@ class Routes:
         if idle := file.mapping.keys() - {row.decoder for row in file.route}:
             raise RoutesError(f"mapping {min(idle)!r} is no route's decoder")
         routes = [_mapped(_route(row), file.mapping.get(row.decoder)) for row in file.route]
-        return cls(routes, {product: _hook(product, fields) for product, fields in file.ctwing.items()})
+        hooks = {product: _hook(product, fields) for product, fields in file.ctwing.items()}
+        return cls(routes, hooks, file.iotda.services_apart if file.iotda else frozenset())
 
     @property
     def filters(self) -> tuple[str, ...]:

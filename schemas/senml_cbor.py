@@ -10,11 +10,12 @@ import io
 import math
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import cbor2
 
-from schemas.payload import Unreadable, number
+from schemas.payload import READINGS_MAX, Unreadable, check_count, number
 from schemas.rejection import Reason
 
 LABELS = {
@@ -22,6 +23,9 @@ LABELS = {
     0: "n", 1: "u", 2: "v", 3: "vs", 4: "vb", 5: "s", 6: "t", 7: "ut", 8: "vd",
 }  # fmt: skip
 """RFC 8428, table 4. The text labels are understood too."""
+
+_SHORTEST = {cbor2.dumps(key): label for key, label in LABELS.items()}
+"""The labels by the one byte that senders write; the library takes three times as long for it."""
 
 MAX_DEPTH = 16
 """A pack needs four (array, map, tag, array); unknown labels may hold more."""
@@ -47,7 +51,8 @@ def load_cbor(payload: bytes) -> list[Any]:
         items = _items(stream, _ARRAY)
         if items is None:
             raise Unreadable(Reason.MALFORMED_PAYLOAD, "a SenML pack is an array", "put the maps in an array")
-        records = [_record(stream, decoder.decode) for _ in items]
+        records = [_record(stream, decoder.decode) for _ in islice(items, READINGS_MAX + 1)]
+        check_count(len(records))
     except (cbor2.CBORDecodeError, EOFError, RecursionError, MemoryError, OverflowError) as error:
         detail = f"not CBOR: {str(error)[:100]}, at byte {stream.tell()}"
         raise Unreadable(Reason.MALFORMED_PAYLOAD, detail, "send one complete CBOR item") from None
@@ -61,10 +66,14 @@ def _record(stream: io.BytesIO, decode: Callable[[], Any]) -> Any:
     items = _items(stream, _MAP)
     if items is None:
         return decode()
-    record = {}
+    record, read = {}, stream.read
     for _ in items:
-        key, value = decode(), decode()
-        label = LABELS.get(key) if type(key) is int else key
+        head = read(1)
+        if (label := _SHORTEST.get(head)) is None:
+            stream.seek(-len(head), io.SEEK_CUR)
+            key = decode()
+            label = LABELS.get(key) if type(key) is int else key
+        value = decode()
         if isinstance(label, str):
             record[label] = _unpadded(value) if label == "vd" and isinstance(value, bytes) else value
     return record

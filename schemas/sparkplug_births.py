@@ -78,6 +78,10 @@ class Node:
             return None
         return birth
 
+    def last(self, device: str) -> Birth | None:
+        """The last birth of a device, whether it counts or not."""
+        return self._births.get(device)
+
     def repeats(self, birth: Birth) -> bool:
         """Whether it has the time of the birth before it, which has ended: the node's clock stands."""
         before, own = self._births.get(birth.device), self.own

@@ -24,6 +24,8 @@ from schemas.sparkplug_body import body
 
 PREFIX = "spBv1.0/"
 BIGINT_MAX = 2**63 - 1
+BD_SEQS = 256
+"""A node numbers its connections 0 to 255, and begins anew."""
 NUMBERS = frozenset((wire.INT, wire.LONG, wire.FLOAT, wire.DOUBLE, wire.BOOL))
 _REBIRTH_HINT = "a rebirth is asked for; replay the rejection when the births are there"
 _NONE: dict[Any, Declared] = {}
@@ -77,10 +79,10 @@ def read(message: Message, node: Node) -> Spoken:
         topic, payload = topic_of(message), wire.load(message.payload)
     except Unreadable as fault:
         return Spoken(Part(refusals=[fault.refusal(None)], absolute=False), None, lost=False)
-    if topic.type.endswith("DEATH"):
-        return Spoken(
-            _death(topic, payload, node), None if topic.type == "NDEATH" else payload.seq, lost=False
-        )
+    if topic.type == "NDEATH":
+        return _node_death(topic, payload, node)
+    if topic.type == "DDEATH":
+        return Spoken(_device_death(topic, payload, node, again=message.duplicate), payload.seq, lost=False)
     births = topic.type.endswith("BIRTH")
     part = _read_metrics(topic, payload, None if births else node)
     if births:
@@ -186,25 +188,36 @@ def _add_birth(part: Part, topic: Topic, payload: wire.Payload, received_at: flo
     _say_online(part, [topic.code], 1.0, _time_or_arrival(payload), len(payload.metrics))
 
 
-def _death(topic: Topic, payload: wire.Payload, node: Node) -> Part:
-    """Offline notices, at the arrival where it is a Will, which was written when the node connected.
+def _device_death(topic: Topic, payload: wire.Payload, node: Node, *, again: bool) -> Part:
+    """An offline notice. One that is no later than the birth it ends comes of a clock that stands: it may repeat.
+
+    `again`: it is redelivered, so that the birth has ended already.
+    """
+    living, last, at_ms = node.birth(topic.device), node.last(topic.device), payload.timestamp_ms
+    ends = last if again else living
+    stands = ends is not None and at_ms is not None and at_ms <= ends.born_ms
+    part = Part(absolute=bool(at_ms) and not stands, indexes=[])
+    _say_online(part, [topic.code], 0.0, _time_or_arrival(payload), 0)
+    if living:
+        part.births.append(replace(living, alive=False, metrics=()))
+    return part
+
+
+def _node_death(topic: Topic, payload: wire.Payload, node: Node) -> Spoken:
+    """Offline notices of a node and its devices, at the arrival: it is a Will, written when the node connected.
 
     A Will says no time of its death, and some nodes give the same bytes on each connection: it may rightly repeat.
+    The death of another connection than the last birth's is none; of a later one, that birth was lost.
     """
-    part = Part(absolute=bool(topic.device and payload.timestamp_ms), indexes=[])
-    if topic.device:
-        dead = [birth] if (birth := node.birth(topic.device)) else []
-        _say_online(part, [topic.code], 0.0, _time_or_arrival(payload), 0)
-    else:
-        own, said = node.own, next((_bd_seq(m) for m in payload.metrics if _is_bd_seq(m)), None)
-        if own and own.bd_seq is not None and said is not None and said != own.bd_seq:
-            return part  # of a connection before the last birth
-        dead = list(node.living())
-        devices = sorted(f"{topic.code}/{birth.device}" for birth in dead if birth.device)
-        _say_online(part, [topic.code, *devices], 0.0, 0.0, 0)
-        dead = [birth for birth in dead if not birth.device]
-    part.births += [replace(birth, alive=False, metrics=()) for birth in dead]
-    return part
+    part = Part(absolute=False, indexes=[])
+    own, said = node.own, next((_bd_seq(m) for m in payload.metrics if _is_bd_seq(m)), None)
+    if own and own.bd_seq is not None and said is not None and said != own.bd_seq:
+        return Spoken(part, None, lost=(said - own.bd_seq) % BD_SEQS < BD_SEQS // 2)
+    dead = list(node.living())
+    devices = sorted(f"{topic.code}/{birth.device}" for birth in dead if birth.device)
+    _say_online(part, [topic.code, *devices], 0.0, 0.0, 0)
+    part.births += [replace(birth, alive=False, metrics=()) for birth in dead if not birth.device]
+    return Spoken(part, None, lost=False)
 
 
 def _say_online(part: Part, codes: list[str], online: float, time: float, first: int) -> None:

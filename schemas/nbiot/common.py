@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.catalogue import is_identity
 from schemas.payload import Unreadable, load_json, number, shown, storable
 from schemas.plain import MILLISECONDS_FROM, seconds, terminal_code
 from schemas.reading import RELATIVE_BELOW, Event, Part
@@ -23,19 +24,14 @@ from schemas.rejection import Reason, Refusal
 Hook = Callable[[bytes], Sequence[tuple[str, str | None, float]]]
 """Reads the transparent bytes of one product: metric, unit (None: the catalogue's) and value of each reading."""
 
-IMEI = re.compile(r"[0-9]{15}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,15})?")
 """Numbers as text. No exponent (12e4 may be hex) and at most 12 digits: longer ones are identities."""
 _DIGITS = re.compile(r"[0-9]{10,13}")
-_MILLISECONDS_MAX = 10**15
+MILLISECONDS_MAX = 10**15
 """Beyond it is no time, and may be beyond a float."""
 _ALIAS = re.compile(r"[\x21-\x7E]{1,128}")
-_IDENTITIES = frozenset({"imei", "imsi", "iccid", "cellid", "mnc", "smnc", "mcc", "smcc"})
-"""Text, whatever digits they are; folded as `_fold` does."""
-_IDENTITY_PATH = re.compile(r"4/[0-9]+/(8|9|10)|3412/[0-9]+/(21|22|24)")
-"""The same as LwM2M resources: cell, MNC, MCC of object 4; IMSI, IMEI, ICCID of object 3412."""
 BROKEN_MAX = 100
-"""Refused elements of a message that are told one by one; a megabyte can hold half a million."""
+"""Refused elements of a message that are told one by one, the others are counted: a megabyte holds half a million."""
 _STRONGEST_RSRP_DBM, _WEAKEST_RSRP_DBM = 44, 156
 """NRSRP as TS 36.133 reports it; a value between is a magnitude, the minus sign left out."""
 _STATES: Mapping[Any, float] = {0: 0.0, 1: 1.0, "0": 0.0, "1": 1.0, "offline": 0.0, "online": 1.0}
@@ -59,9 +55,21 @@ def an_object(value: Any, label: str) -> dict[str, Any]:
     raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{label} is {what}", "send the platform's push unchanged")
 
 
-def refused(fault: Unreadable, time: float = 0.0) -> Part:
-    """The part of a message that can't be read; where it says its `time`, the same bytes again are a retry."""
-    return Part(refusals=[fault.refusal(None)], absolute=time >= RELATIVE_BELOW)
+def refused(fault: Unreadable, time: float = 0.0, content: Any = None) -> Part:
+    """The part of a message that can't be read; where it says its `time`, the same again is a retry.
+
+    The same is the same `content` in whatever envelope; without one, topic and bytes.
+    """
+    identity = identity_of(fault.reason, content)
+    return Part(refusals=[fault.refusal(None)], absolute=time >= RELATIVE_BELOW, identity=identity)
+
+
+def identity_of(reason: str, content: Any) -> bytes | None:
+    """What tells refused `content`, decoded JSON, from other content; None: nothing, or nested too deeply."""
+    try:
+        return None if content is None else _canonical(["refused", reason, content]).encode()
+    except RecursionError:
+        return None
 
 
 class Broken:
@@ -71,36 +79,36 @@ class Broken:
         self.timed = False
         """Whether the message says a time anywhere, so that the same bytes again are a retry."""
         self._refusals: list[Refusal] = []
-        self._more = 0
+        self._runs: list[tuple[Reason, int, int]] = []
+        """Of elements that are only counted, one after the other: reason, first place and the one behind the last."""
 
     @property
     def full(self) -> bool:
         """Whether further elements are only counted."""
-        return self._more > 0
+        return len(self._refusals) >= BROKEN_MAX
 
     def add(self, fault: Unreadable, index: int) -> None:
         """Take the refusal of the element at `index`."""
-        if len(self._refusals) < BROKEN_MAX:
+        if self.full:
+            self.count(index, fault.reason)
+        else:
             self._refusals.append(fault.refusal(index))
-            return
-        if not self._more:
-            self._index = index
-        self._more += 1
 
-    def count(self, n: int = 1) -> None:
-        """Take `n` elements more, once it is `full`."""
-        self._more += n
+    def count(self, index: int, reason: Reason = Reason.MALFORMED_PAYLOAD) -> None:
+        """Take the element at `index`, once it is `full`."""
+        if self._runs and self._runs[-1][::2] == (reason, index):
+            self._runs[-1] = (reason, self._runs[-1][1], index + 1)
+        else:
+            self._runs.append((reason, index, index + 1))
 
-    def parts(self, good: Sequence[Part] = ()) -> list[Part]:
-        """The part, if anything is broken; `good`: the parts of the elements that could be read."""
+    def parts(self, good: Sequence[Part] = (), content: Any = None) -> list[Part]:
+        """The part, if anything is broken; `good`: the parts of what could be read, `content` as in `refused`."""
         if not self._refusals:
             return []
-        if self._more:
-            detail = f"{self._more} more elements can't be read either"
-            fault = Unreadable(Reason.MALFORMED_PAYLOAD, detail, "send the platform's push unchanged")
-            self._refusals.append(fault.refusal(self._index))
+        more = [Refusal(first, reason, f"{end - first} more from here on can't be read either", count=end - first)
+                for reason, first, end in self._runs]  # fmt: skip
         timed = self.timed or any(part.absolute for part in good)
-        return [Part(refusals=self._refusals, absolute=timed)]
+        return [Part(refusals=self._refusals + more, absolute=timed, identity=identity_of("some", content))]
 
 
 def said(value: Any) -> bool:
@@ -111,9 +119,9 @@ def said(value: Any) -> bool:
 def imei_of(value: Any) -> str | None:
     """The IMEI in a field, which some send as a number; None where there is none."""
     text = str(value) if type(value) is int else value
-    if not isinstance(text, str) or not IMEI.fullmatch(text) or text == text[0] * len(text):
-        return None  # 000000000000000 is a module that was never given one
-    return text
+    if not isinstance(text, str) or len(text) != 15 or not (text.isascii() and text.isdigit()):
+        return None
+    return None if text == text[0] * 15 else text  # 000000000000000 is a module that was never given one
 
 
 def terminal(platform: str, device: Any, imei: str | None) -> tuple[str, dict[str, str]]:
@@ -144,7 +152,7 @@ def push_seconds(value: Any, label: str) -> float:
 
     0 is a clock that was never set, as good as missing: the push's own time is at hand. Raises `Unreadable`.
     """
-    if type(value) is int and MILLISECONDS_FROM <= value < _MILLISECONDS_MAX:  # as documented, nearly always
+    if type(value) is int and MILLISECONDS_FROM <= value < MILLISECONDS_MAX:  # as documented, nearly always
         return value / 1000
     if not said(value) or (type(value) is int and value == 0):
         return 0.0
@@ -201,9 +209,13 @@ def identify(part: Part, platform: str, device: str, stream: str, time: float = 
 
     `time`: of the push, which counts where nothing in the part has one: what is refused has none of its own.
     """
-    rows = sorted([(name[1], time, value) for name, time, value in zip(part.names, part.times, part.values)])  # noqa: B905 - columns
+    times = part.times
+    if len(times) == 1:  # as most of those are that a message has many of
+        rows, newest = [(part.names[0][1], times[0], part.values[0])], times[0]
+    else:
+        rows = sorted(zip([name[1] for name in part.names], times, part.values, strict=True))
+        newest = max(times, default=0.0)
     said_else: list[list[Any]] = []
-    newest = max(part.times, default=0.0)
     if part.events or part.refusals:
         said_else = [
             sorted((event.name[1], event.time, _canonical(event.body)) for event in part.events),
@@ -266,7 +278,7 @@ def _read(code: str, name: str, value: Any) -> float | dict[str, Any] | None:
         raise Unreadable(Reason.INVALID_NAME, "a value without a name", "name the metric")
     if isinstance(value, bool):
         return float(value)
-    if isinstance(value, float) or (isinstance(value, int) and not _is_identity(name)):
+    if isinstance(value, float) or (isinstance(value, int) and not is_identity(name)):
         return _number(name, value)
     if not said(value):
         return None
@@ -285,18 +297,12 @@ def _number(name: str, value: float) -> float:
 
 def _text(code: str, name: str, text: str) -> float | dict[str, Any] | None:
     """A number as text, an event, or nothing where it is the IMEI that the terminal goes by."""
-    is_identity, stripped = _is_identity(name), text.strip()
-    if is_identity and code == f"imei:{stripped}":
+    names_a_thing, stripped = is_identity(name), text.strip()
+    if names_a_thing and code == f"imei:{stripped}":
         return None
-    if not is_identity and _DECIMAL.fullmatch(stripped):
+    if not names_a_thing and _DECIMAL.fullmatch(stripped):
         return _number(name, float(stripped))
     return {"vs": _body(text, name)}
-
-
-@lru_cache(maxsize=4096)
-def _is_identity(name: str) -> bool:
-    """Whether a metric names a thing (device, card, cell, network): no number that could be averaged."""
-    return _fold(name) in _IDENTITIES or _IDENTITY_PATH.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -3,12 +3,13 @@
 Fields after support.huaweicloud.com, api-iothub: iot_06_v5_01202 (property), _01205 (message), iot_06_v5_0061 (older,
 `data` for `properties`), iot_06_0035 (v1), iot_06_v5_3006 (batch). A service of a device is a part, so that
 deviceDataChanged and deviceDatasChanged, which carry the same twice, count once. A metric is named as its property,
-with the service behind it (`level.Fire`) where an earlier service of the device in the message has the same one.
+with the service behind it (`level.Fire`) where an earlier service of the device in the message has the same one; of
+services that the routes file sets apart always, because no message alone says what others call their properties.
 A missing or malformed event time becomes the push's, as on the platform itself.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from schemas.name import MAX_CODE_CHARACTERS
 from schemas.nbiot.common import Broken, add_value, identify, imei_of, push_seconds, refused, time_of
 from schemas.payload import Unreadable, load_json, shown
 from schemas.plain import terminal_code
-from schemas.reading import Part
+from schemas.reading import Decoder, Name, Part
 from schemas.rejection import Reason
 
 PLATFORM = "iotda"
@@ -36,18 +37,26 @@ class _Device(NamedTuple):
     aliases: dict[str, str]
 
 
-def decode(message: Message) -> list[Part]:
-    """A part for each service of each device, one for those that can't be read; else one refusal without an index."""
-    time = 0.0
-    try:
-        body = load_json(message.payload)
-        time = time_of(body.get("event_time_ms"), body.get("event_time")) if isinstance(body, dict) else 0.0
-        return _reader(body)(body)
-    except Unreadable as fault:
-        return [refused(fault, time)]
+def decoder(apart: Collection[str] = ()) -> Decoder:
+    """A decoder of Huawei's pushes; metrics of the services `apart` are always named with their service."""
+    services_apart = frozenset(apart)
+
+    def decode(message: Message) -> list[Part]:
+        """A part for each service of each device, one for what can't be read; else one refusal without an index."""
+        time = 0.0
+        try:
+            body = load_json(message.payload)
+            time = (
+                time_of(body.get("event_time_ms"), body.get("event_time")) if isinstance(body, dict) else 0.0
+            )
+            return _reader(body)(body, services_apart)
+        except Unreadable as fault:
+            return [refused(fault, time)]
+
+    return decode
 
 
-def _reader(body: Any) -> Callable[[dict[str, Any]], list[Part]]:
+def _reader(body: Any) -> Callable[[dict[str, Any], Collection[str]], list[Part]]:
     """Who reads this kind of push. Raises `Unreadable`."""
     body = _object(body, "the push")
     kind = next((body[key] for key in ("resource", "notifyType") if key in body), None)
@@ -60,12 +69,12 @@ def _reader(body: Any) -> Callable[[dict[str, Any]], list[Part]]:
     return reader
 
 
-def _property(body: dict[str, Any]) -> list[Part]:
+def _property(body: dict[str, Any], apart: Collection[str]) -> list[Part]:
     device, report = _v5(body)
-    return _parts(lambda draft: _services(device, report.get("services"), _push_time(body), draft))
+    return _parts(lambda draft: _services(device, report.get("services"), _push_time(body), draft), apart)
 
 
-def _status(body: dict[str, Any]) -> list[Part]:
+def _status(body: dict[str, Any], _apart: Collection[str]) -> list[Part]:
     device, report = _v5(body)
     status = report.get("status")
     state = STATES.get(status.upper()) if isinstance(status, str) else None
@@ -76,7 +85,7 @@ def _status(body: dict[str, Any]) -> list[Part]:
     return [part]
 
 
-def _message(body: dict[str, Any]) -> list[Part]:
+def _message(body: dict[str, Any], _apart: Collection[str]) -> list[Part]:
     device, report = _v5(body)
     return _single(device, "message", report, _push_time(body))
 
@@ -87,17 +96,17 @@ def _single(device: _Device, name: str, value: Any, time: float) -> list[Part]:
     return [identify(part, PLATFORM, device.id, name, time)]
 
 
-def _changed(body: dict[str, Any]) -> list[Part]:
+def _changed(body: dict[str, Any], apart: Collection[str]) -> list[Part]:
     device = _Device(*_own(body.get("deviceId"), "deviceId"))
     services = body.get("services") if body["notifyType"] == "deviceDatasChanged" else [body.get("service")]
-    return _parts(lambda draft: _services(device, services, 0.0, draft))
+    return _parts(lambda draft: _services(device, services, 0.0, draft), apart)
 
 
-def _batch(body: dict[str, Any]) -> list[Part]:
+def _batch(body: dict[str, Any], apart: Collection[str]) -> list[Part]:
     children = body["devices"]
     if not isinstance(children, list):
         raise Unreadable(Reason.MALFORMED_PAYLOAD, f"devices is {shown(children)}, not an array", _HINT)
-    return _parts(lambda draft: _children(children, draft))
+    return _parts(lambda draft: _children(children, draft), apart)
 
 
 def _children(children: list[Any], draft: "_Draft") -> Iterator[Part]:
@@ -115,10 +124,11 @@ def _children(children: list[Any], draft: "_Draft") -> Iterator[Part]:
 class _Draft:
     """What the services of a message share: the place of the next value, what is refused, whose a metric is."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Collection[str]) -> None:
         self.broken = Broken()
+        self._apart = apart
         self._next = 0
-        self._service_of: dict[tuple[str, str], str] = {}
+        self._service_of: dict[Name, str] = {}
 
     def take(self, n: int) -> int:
         """The place of the first of the next `n` values."""
@@ -133,13 +143,16 @@ class _Draft:
         """Whether an element is garbage after much of it, and done with."""
         if not self.broken.full or (isinstance(element, dict) and element):
             return False
-        self.broken.count()
-        self._next += 1
+        self.broken.count(self.take(1))
         return True
 
-    def metric(self, code: str, name: str, service: str) -> str:
-        """A property as a metric: its name, and the service's where another one of this device has such a property."""
-        return name if self._service_of.setdefault((code, name), service) == service else f"{name}.{service}"
+    def metrics(self, names: Sequence[Name], service: str) -> list[Name]:
+        """Properties as metrics: their names, the service's where another one of this device has such a property."""
+        owner, apart = self._service_of.setdefault, service in self._apart
+        return [
+            (name[0], f"{name[1]}.{service}") if apart or owner(name, service) != service else name
+            for name in names
+        ]
 
 
 def _services(device: _Device, services: Any, push_time: float, draft: _Draft) -> Iterator[Part]:
@@ -173,7 +186,7 @@ def _service(device: _Device, service: Any, push_time: float, draft: _Draft) -> 
     stream = fields.get("service_id", fields.get("serviceId"))
     service = stream if isinstance(stream, str) else shown(stream)
     identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services
-    part.names = [(device.code, draft.metric(device.code, name[1], service)) for name in part.names]
+    part.names = draft.metrics(part.names, service)
     return part
 
 
@@ -222,15 +235,15 @@ def _time(fields: dict[str, Any], *labels: str) -> float:
     return 0.0
 
 
-def _parts(read: Callable[[_Draft], Iterator[Part]]) -> list[Part]:
-    draft = _Draft()
+def _parts(read: Callable[[_Draft], Iterator[Part]], apart: Collection[str]) -> list[Part]:
+    draft = _Draft(apart)
     good = list(read(draft))
     if found := [*good, *draft.broken.parts(good)]:
         return found
     raise Unreadable(Reason.MALFORMED_PAYLOAD, "no device in the batch", "leave empty messages out")
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], list[Part]]] = {
+_READERS: dict[str, Callable[[dict[str, Any], Collection[str]], list[Part]]] = {
     "device.property": _property,
     "device.data": _property,
     "device.status": _status,

@@ -35,6 +35,14 @@ def signed(token: str, nonce: str, text: str, signature: str) -> bool:
     )
 
 
+def sent(push: dict[str, Any]) -> Any:
+    """What the envelope holds as it was sent: a text, or JSON; the push itself where there is no envelope.
+
+    It is the same when the platform pushes again, under another nonce.
+    """
+    return next((push[name] for name in ("enc_msg", "msg") if push.get(name) is not None), push)
+
+
 def content(push: dict[str, Any], payload: bytes, token: str, aes_key: str) -> Any:
     """What is in the envelope `push`, which is `payload` decoded; raises `Unreadable`."""
     sealed, msg = push.get("enc_msg"), push.get("msg")

@@ -19,3 +19,12 @@ ON CONFLICT (edge, device) DO UPDATE
     WHERE CASE WHEN NOT excluded.alive THEN b.born_ms = excluded.born_ms
                WHEN abs(excluded.received_ms - b.received_ms) <= %(skew_ms)s THEN excluded.born_ms >= b.born_ms
                ELSE excluded.received_ms > b.received_ms END
+
+-- name: ask
+-- Which of these nodes may be asked for their births now: those that no worker asked within the last seconds.
+-- Sorted, or two workers deadlock.
+INSERT INTO sparkplug_request AS r (edge, asked_at)
+SELECT edge, clock_timestamp() FROM unnest(%(edges)s::text[]) AS edge ORDER BY edge
+ON CONFLICT (edge) DO UPDATE SET asked_at = excluded.asked_at
+    WHERE r.asked_at NOT BETWEEN excluded.asked_at - make_interval(secs => %(seconds)s) AND excluded.asked_at
+RETURNING edge

@@ -210,7 +210,8 @@ def test_a_door_without_proper_tokens_is_not_opened(settings, storage):
 async def door(pushes, **settings):
     """The port of a door whose pushes nobody takes."""
     settings = Settings(push_port=1, push_token=f"ctwing={TOKEN}", **settings)
-    server = serving.server(push.Door(settings, pushes, lambda: True, time.time).application())
+    made = push.Door(settings, pushes, lambda: True, time.time).application()
+    server = serving.server(made, settings, anybody=True)
     with service.listen("127.0.0.1", 0) as listening:
         running = asyncio.create_task(server.serve([listening]))
         yield listening.getsockname()[1]

@@ -1,6 +1,7 @@
 """What the simulator says in every dialect, as a real worker takes it."""
 
 import itertools
+import json
 from collections import Counter, defaultdict
 
 import pytest
@@ -13,6 +14,7 @@ from ingest.simulate import gateways_of, load_scenario, simulate
 from ingest.timetable import timetable
 from ingest.traffic import greeting
 from schemas.message import Message
+from schemas.nbiot import onenet
 from schemas.sparkplug_births import Node
 from schemas.sparkplug_message import read
 
@@ -44,6 +46,26 @@ def test_every_reading_of_every_dialect_is_stored_once(mosquitto, database, new_
     )
     assert schemes["spb"] == sum(scenario.size(scenario.fleet[-1]))
     assert metrics("sequence_gaps_total") == 0
+
+
+def test_both_forms_of_onenet_come_in_packs():
+    """Bridges speak of several terminals in one push, some in the old suite's form, some in the current platform's."""
+    fleet = {"profile": "soil", "terminals": 40, "gateways": 8, "network": "nbiot", "dialect": "onenet",
+             "report_every_seconds": 60}  # fmt: skip
+    scenario = Scenario(fleet=[fleet], bad_share=0, duplicate_share=0)
+    played = itertools.takewhile(
+        lambda timed: timed[0] < NOON + 120, timetable(gateways_of(scenario), scenario, NOON)
+    )
+    read_by = {str: Counter(), list: Counter()}
+    for _, outgoing in played:
+        if not outgoing.topic.startswith("nbiot/onenet/"):
+            continue
+        parts = onenet.decoder()(Message(outgoing.topic, outgoing.payload, NOON))
+        assert not any(part.refusals for part in parts)
+        assert sum(len(part.values) for part in parts) == outgoing.readings
+        form = type(json.loads(outgoing.payload)["msg"])
+        read_by[form][len({code for part in parts for code, _ in part.names})] += 1
+    assert all(max(counted) > 1 for counted in read_by.values())
 
 
 @pytest.mark.parametrize(

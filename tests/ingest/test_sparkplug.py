@@ -155,6 +155,9 @@ def test_two_workers_see_what_the_other_put(database):
         store.connect(database.url) as other,
     ):
 
+        def names(found):
+            return [found.batch.columns.name(i)[0] for i in range(len(found.batch.columns))]
+
         def decoded(by, conn, kind, what):
             batch = Batch()
             batch.add(Message(f"spBv1.0/g/{kind}/e/d", what, time.time()), NOWHERE, [])
@@ -166,11 +169,11 @@ def test_two_workers_see_what_the_other_put(database):
         births.keep(quick, [birth for _, birth in decoded(one, quick, "DBIRTH", renamed("a")).batch.births])
         with slow.transaction():
             slow.execute("SELECT pg_current_xact_id()")
-            assert decoded(two, other, "DDATA", count(1, 1)).batch.names == [("spb:g/e/d", "a")]
+            assert names(decoded(two, other, "DDATA", count(1, 1))) == [("spb:g/e/d", "a")]
             births.keep(slow, [birth for _, birth in decoded(one, slow, "DBIRTH", renamed("b")).batch.births])
-            assert decoded(two, other, "DDATA", count(1, 2)).batch.names == [("spb:g/e/d", "a")]
+            assert names(decoded(two, other, "DDATA", count(1, 2))) == [("spb:g/e/d", "a")]
         found = decoded(two, other, "DDATA", count(1, 3))
-        assert (found.batch.names, found.readings, found.commands) == ([("spb:g/e/d", "b")], 1, ())
+        assert (names(found), found.readings, found.commands) == ([("spb:g/e/d", "b")], 1, ())
         again = Births(time.time, alone=True).reader(other)(Message("spBv1.0/g/DDATA/e/d", count(4, 1), 0.0))
         assert again[0].values == [4.0]
 
@@ -272,6 +275,66 @@ def test_a_node_is_asked_once_a_connection(database):
             asked(*said) for said in [("NBIRTH", 1), ("NDATA", 1), ("NDATA", 2), ("NDATA", 2), ("NDEATH", 3)]
         ]
     assert told == [[], [], ["spBv1.0/g/NCMD/e"], [], []]
+
+
+def test_one_member_asks_for_all(database):
+    """Workers that start together ask a node once, unless it does not answer; its new birth is enough for all."""
+    now = [time.time()]
+    members = [Births(lambda: now[0], alone=False) for _ in range(3)]
+    with store.connect(database.url) as conn:
+
+        def asked(member, data, kind="NDATA"):
+            now[0] += 1
+            batch = Batch()
+            batch.add(Message(f"spBv1.0/g/{kind}/e", data, now[0], connection=1), NOWHERE, [])
+            decoded = members[member].decode(conn, batch)
+            births.keep(conn, [birth for _, birth in decoded.batch.births])
+            return len(decoded.commands)
+
+        def later():
+            now[0] += births.ASK_SECONDS
+            conn.execute("UPDATE sparkplug_request SET asked_at = asked_at - make_interval(secs => 61)")
+
+        data = payload(metric(name="a", datatype=10, double=2.0), at_ms=now_ms())
+        assert [asked(member, data) for member in (0, 1, 2, 1)] == [1, 0, 0, 0]
+        later()
+        assert [asked(member, data) for member in (1, 0)] == [1, 0], "no answer to the first"
+        assert asked(0, node_birth(), "NBIRTH") == 0
+        later()
+        assert [asked(member, data) for member in (0, 1, 2)] == [0, 0, 0]
+        lost = payload(metric(alias=9, double=2.0), at_ms=now_ms())
+        assert [asked(member, lost) for member in (2, 1, 0)] == [1, 0, 0]
+
+
+def test_a_node_is_not_asked_where_the_table_is_missing(database):
+    """A request that can't be noted is none, and costs the batch nothing."""
+    births_of = Births(time.time, alone=True)
+    database.execute("DROP TABLE sparkplug_request")
+    batch = Batch()
+    batch.add(Message("spBv1.0/g/NDATA/e", payload(metric(alias=9, double=2.0)), time.time()), NOWHERE, [])
+    with store.connect(database.url) as conn:
+        decoded = births_of.decode(conn, batch)
+    assert (decoded.commands, len(decoded.batch.parts)) == ((), 1)
+
+
+def test_the_same_death_of_a_device_counts_after_each_birth(database):
+    """A device whose clock stands is said offline by each death, though birth and death repeat byte for byte."""
+    writer = Writer(Settings(database_url=database.url), "desk-0", lambda _: False, time.time)
+    at_ms = now_ms()
+    birth, death = (("DBIRTH", payload(at_ms=at_ms, seq=1)), ("DDEATH", payload(at_ms=at_ms, seq=2)))
+    known = []
+    for number, (kind, data) in enumerate((birth, death, birth, death), 1):
+        batch = Batch()
+        batch.add(Message(f"spBv1.0/g/{kind}/e/d", data, time.time(), packet_id=number), NOWHERE, [])
+        known.append(writer.write(writer.decode(batch).batch).messages_duplicate)
+    batch.messages[0].duplicate = True
+    again = Batch()
+    again.add(batch.messages[0], NOWHERE, [])
+    known.append(writer.write(writer.decode(again).batch).messages_duplicate)
+    writer.close()
+    assert known == [0, 0, 0, 0, 1]
+    notices = database.rows("SELECT count(*) FROM reading_detail WHERE metric = 'online' AND value = 0")
+    assert notices == [(2,)]
 
 
 @pytest.mark.parametrize(("gateway", "reason"), [("gw1", "not_authorized"), (None, None)])

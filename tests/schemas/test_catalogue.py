@@ -6,7 +6,7 @@ from math import isfinite
 
 import pytest
 
-from schemas.catalogue import METRICS, metric_of, metric_of_unit, unit_of
+from schemas.catalogue import METRICS, is_identity, metric_of, metric_of_unit, unit_of
 from schemas.units import SPELLINGS, canonical, conversion
 
 CONTRACT = """temperature Cel, humidity %RH, pressure Pa, water_volume m3, water_flow m3/h, gas_volume m3,
@@ -127,11 +127,30 @@ def test_units_that_stand_for_a_metric(unit, expected):
     assert metric_of_unit(unit) == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "metric"),
+    [
+        (("imei", "IMEI", "3412/0/22"), "imei"),
+        (("IMSI", "3412_0_21"), "imsi"),
+        (("iccid", "ICCID", "3412/1/24"), "iccid"),
+        (("Cell_ID", "4/0/8", "/4/0/8"), "cell_id"),
+        (("SMNC", "4/0/9"), "mobile_network_code"),
+        (("mcc", "4/0/10"), "mobile_country_code"),
+        (("3/0/2", "serialNo"), "serial_number"),
+    ],
+)
+def test_identities(names, metric):
+    """Numbers of devices, cards, cells and networks have an entry, and are known as identities by every name."""
+    assert {metric_of(name) for name in names} == {metric}
+    assert all(map(is_identity, names))
+    assert not any(map(is_identity, ("temperature", "4/0/2", "4/0/11", "3412/0/20", "unheard_of")))
+
+
 def test_data_contradicts_itself_nowhere():
     """No alias is listed for two metrics, and every unit named converts to its metric's."""
     data = tomllib.loads(files("schemas").joinpath("data/metrics.toml").read_text(encoding="utf-8"))
     for name, entry in data.items():
-        assert set(entry) <= {"unit", "hard", "soft", "aliases", "aliases_in", "stands_for"}
+        assert set(entry) <= {"unit", "hard", "soft", "aliases", "aliases_in", "stands_for", "identity"}
         for alias in entry.get("aliases", ()):
             assert (metric_of(alias), unit_of(alias)) == (name, entry["unit"]), alias
         for unit, aliases in entry.get("aliases_in", {}).items():

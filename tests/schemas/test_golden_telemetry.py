@@ -55,7 +55,10 @@ def as_json(part):
             dict(zip(("index", "name", "unit", "value", "time"), row, strict=True)) for row in columns
         ],
         "events": [event_json(event) for event in part.events],
-        "refusals": [{k: v for k, v in asdict(r).items() if k != "event"} for r in part.refusals],
+        "refusals": [
+            {k: v for k, v in asdict(r).items() if k != "event" and (k, v) != ("count", 1)}
+            for r in part.refusals
+        ],
     }
     return json.loads(json.dumps(result))
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.message import Message
-from schemas.nbiot.iotda import decode
+from schemas.nbiot.iotda import decoder
 from schemas.reading import RELATIVE_BELOW
 
+decode = decoder()
 GOLDEN = sorted((Path(__file__).parent.parent / "golden" / "iotda").iterdir())
 SERVICE = {"serviceId": "Water", "data": {"flow": 1.25, "level": 2}, "eventTime": "20251121T075900Z"}
 JSON = st.recursive(
@@ -133,6 +134,20 @@ def test_one_property_of_two_services_is_two_metrics():
     assert [part.names for part in push(changed(SERVICE, again))] == [
         [("iotda:d", "flow"), ("iotda:d", "level")]
     ] * 2
+
+
+def test_services_apart_are_named_alike_in_every_message():
+    """A service that the routes file sets apart names its metrics with it, alone too, and its identity stays."""
+    fire = {**SERVICE, "serviceId": "Fire"}
+    apart = decoder(["Fire"])
+    for services in ([fire], [fire, SERVICE], [SERVICE, fire]):
+        parts = apart(Message("nbiot/iotda/b", json.dumps(changed(*services)).encode(), 0.0))
+        names = {
+            s["serviceId"]: [name for _, name in part.names] for s, part in zip(services, parts, strict=True)
+        }
+        assert names["Fire"] == ["flow.Fire", "level.Fire"]
+        assert names.get("Water", ["flow", "level"]) == ["flow", "level"]
+        assert {part.identity for part in parts} == {part.identity for part in push(changed(*services))}
 
 
 def test_refused_services_with_a_time_are_known_when_they_come_again():

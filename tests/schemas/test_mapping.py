@@ -205,6 +205,39 @@ def test_what_is_refused_at_a_time_is_known_when_it_comes_again():
             assert part.absolute == known
 
 
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [({"t": 1763710001}, True), ({"n": 5}, True), ({"r": [{"t": 1763710001}]}, True),
+     ({"r": [{"v": [{"t": 1763710001}]}]}, True), ({}, False), ({"t": "noon"}, False)],
+)  # fmt: skip
+def test_a_message_that_no_rule_fits_is_known_by_its_time(said, known):
+    """What fits no rule, or holds nothing where they look, is a retry when it says a time where they look for one."""
+    for value in ({"kind": "b"}, {"kind": "a", "r": []}):
+        fields = {
+            "when": {"kind": ("a",)},
+            "each": "r[*]",
+            "values": ["v[*]"],
+            "time": ["t"],
+            "identity": ["n"],
+        }
+        if value["kind"] == "a" and "r" in said:
+            continue
+        one, two = decoded(value | said, **fields), decoded(dict(reversed((value | said).items())), **fields)
+        assert one[0].refusals[0].reason in {"unsupported", "malformed_payload"}
+        assert (one[0].identity, one[0].absolute) == (two[0].identity, known)
+        assert one[0].identity != decoded(value | said | {"x": 1}, **fields)[0].identity
+
+
+@given(JSON | st.dictionaries(st.text(max_size=4) | st.just("m" * 300), JSON | st.floats(), max_size=4))
+def test_members_are_read_the_same_on_every_path(members):
+    """The short cut for an object whose keys are the metrics gives what the longer way to it gives."""
+    [short] = decoded({"v": members}, code="c", values=["v.{metric}"])
+    [long] = decoded({"v": members}, code="c", values=["{any}.{metric}"])
+    assert [refusal.reason for refusal in short.refusals] == [refusal.reason for refusal in long.refusals]
+    if short.names or short.events:
+        assert short == long
+
+
 def test_an_imei_of_equal_digits_is_no_code():
     """An IMEI that was never given leaves the terminal with its other code."""
     [part] = decoded({"id": "a", "i": "0" * 15, "x": 1}, imei="{i}", values=["x"], metric="x")

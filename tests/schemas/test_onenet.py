@@ -1,8 +1,7 @@
 """OneNET pushes: signatures and encryption, data that comes again in another envelope, and whatever bytes come."""
 
-import base64
 import json
-from hashlib import md5
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +11,8 @@ from ingest.settings import SettingsError, load
 from schemas.message import Message
 from schemas.nbiot import onenet
 from schemas.nbiot.onenet_envelope import signed
+from tests.onenet import KEY, NONCE, TOKEN, encrypted, signature
 
-TOKEN, NONCE, KEY = "tokenT0ken", "C1z3?giR", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
 POINT = {"at": 1763712000407, "imei": "860000000000009", "type": 1, "ds_id": "3303_0_5700", "value": 21.5,
          "dev_id": 523444202}  # fmt: skip
 JSON = st.recursive(
@@ -35,25 +34,9 @@ ITEM = st.fixed_dictionaries({}, optional={
 })  # fmt: skip
 
 
-def signature(text):
-    return base64.b64encode(md5((TOKEN + NONCE + text).encode()).digest()).decode()
-
-
 def parts_of(push, decode=onenet.decoder()):  # noqa: B008 - pure
     payload = push if isinstance(push, bytes) else json.dumps(push).encode()
     return decode(Message("t", payload, 1763712000.0))
-
-
-def encrypted(text, key=KEY):
-    """As the platform encrypts: 16 random bytes, the length, the text, PKCS#7."""
-    algorithms = pytest.importorskip("cryptography.hazmat.primitives.ciphers.algorithms")
-    ciphers = pytest.importorskip("cryptography.hazmat.primitives.ciphers")
-    modes = pytest.importorskip("cryptography.hazmat.primitives.ciphers.modes")
-    secret = base64.b64decode(key + "=")
-    plain = bytes(range(16)) + len(text.encode()).to_bytes(4, "big") + text.encode()
-    padding = 16 - len(plain) % 16
-    sealing = ciphers.Cipher(algorithms.AES(secret), modes.CBC(secret[:16])).encryptor()
-    return base64.b64encode(sealing.update(plain + bytes([padding]) * padding) + sealing.finalize()).decode()
 
 
 def test_the_signature_of_an_address_check():
@@ -163,6 +146,30 @@ def test_ten_thousand_points_in_one_push():
     assert [r.index for part in parts for r in part.refusals] == list(range(0, 10_000, 100))
 
 
+NEAR_A_POINT = st.fixed_dictionaries({}, optional={
+    "type": st.sampled_from(["1", True, 1.0, 2]),
+    "messageType": st.just("notify"),
+    "at": st.sampled_from([0, "1763712000407", 1763712000, 10**15, 1763712000407.0, True, None]),
+    "imei": st.sampled_from(["0" * 15, 860000000000009, "86000000000000", "\u0663" * 15, "\xb2" * 15, "", None]),
+    "dev_id": st.sampled_from(["523444202", 0, -1, 10**18, 10**140, True, "", None]),
+    "ds_id": st.sampled_from(["", "rsrp", "imei", "temperature", "3200_0_5750", "\ud800", 5]),
+    "value": st.sampled_from([44.0, 100.0, 156.0, 1e308, math.nan, math.inf, 7, True, "21.5", "ab", "", None, {}]),
+})  # fmt: skip
+"""What turns a data point as documented into one that is not quite so."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(change=NEAR_A_POINT, missing=st.none() | st.sampled_from(sorted(POINT)))
+def test_a_point_in_an_array_reads_as_it_does_alone(change, missing):
+    """Whether a data point is alone or in an array, as documented or not: its part is the same."""
+    point = {name: value for name, value in (POINT | change).items() if name != missing}
+    [alone], [among] = parts_of({"msg": point}), parts_of({"msg": [point]})
+    refused = [[refusal.detail for refusal in part.refusals] for part in (alone, among)]
+    assert refused[0] == refused[1]
+    if alone.names or alone.events:
+        assert alone == among
+
+
 @settings(max_examples=300, deadline=None)
 @given(msg=ITEM | st.lists(ITEM, max_size=3) | JSON, as_text=st.booleans(), time=TIME)
 def test_any_push_is_read_or_refused(msg, as_text, time):
@@ -213,7 +220,48 @@ def test_refused_elements_of_a_push_with_a_time_are_known_when_they_come_again()
                              ([POINT | {"ds_id": ""}], None, True)]:  # fmt: skip
         part = parts_of({"msg": msg, "time": time})[-1]
         assert part.refusals
-        assert (part.identity, part.absolute) == (None, known)
+        assert part.absolute == known
+        again = parts_of({"msg": msg, "time": time and time + 5000, "nonce": "other"})[-1]
+        assert again.identity == part.identity
+        assert part.identity
+
+
+NOTIFY = {"messageType": "notify", "productId": "p", "deviceName": "d",
+          "data": {"params": {"a": {"value": 1, "time": POINT["at"]}}}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("msg", "known"),
+    [
+        (POINT, True),
+        ([1, POINT], True),
+        (json.dumps(NOTIFY), True),
+        (json.dumps(NOTIFY | {"data": {"time": POINT["at"]}, "messageType": "lifeCycle"}), True),
+        ({"type": 2, "status": 1, "dev_id": 5}, False),
+        ("{", False),
+    ],
+)
+def test_a_refused_push_that_is_signed_anew_is_known(msg, known):
+    """Under another nonce, signature and time of the envelope the same msg is one refusal, where it says a time."""
+    decode = onenet.decoder(TOKEN)
+    [one] = parts_of({"msg": msg, "nonce": "1", "signature": "x"}, decode)
+    [two] = parts_of({"msg": msg, "nonce": "2", "signature": "y", "id": "9"}, decode)
+    assert [refusal.reason for refusal in one.refusals] == ["not_authorized"]
+    assert (one.identity, one.absolute) == (two.identity, two.absolute)
+    assert one.absolute == known
+    [timed] = parts_of({"msg": msg, "nonce": "2", "signature": "y", "time": POINT["at"]}, decode)
+    assert (timed.identity, timed.absolute) == (one.identity, True)
+    [other] = parts_of({"msg": [msg], "nonce": "1", "signature": "x"}, decode)
+    assert other.identity != one.identity
+
+
+def test_a_refusal_is_known_by_its_reason_too():
+    """What was refused for its signature and then is read, and refused for what it says, is a second refusal."""
+    odd = {"msg": json.dumps(POINT | {"type": 99}), "nonce": NONCE}
+    [unsigned] = parts_of(odd, onenet.decoder(TOKEN))
+    [unsupported] = parts_of(odd)
+    assert unsupported.refusals[0].reason == "unsupported"
+    assert unsigned.identity != unsupported.identity
 
 
 def test_a_device_named_as_its_imei_is_one_terminal():

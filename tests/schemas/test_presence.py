@@ -35,7 +35,9 @@ def decoded(case):
     return {
         "absolute": part.absolute,
         "readings": [list(row) for row in columns],
-        "refusals": [{k: v for k, v in asdict(r).items() if k != "event"} for r in part.refusals],
+        "refusals": [
+            {k: v for k, v in asdict(r).items() if k not in {"event", "count"}} for r in part.refusals
+        ],
     }
 
 

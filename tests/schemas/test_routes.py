@@ -45,6 +45,15 @@ def test_place_of_wrong_form_is_none(topic, expected):
     assert routes.place(topic, routes.match(topic)) == expected
 
 
+def test_services_apart(routes_of, tmp_path):
+    """A file may say which of Huawei's services are named in their metrics, and nothing else."""
+    assert Routes.default().services_apart == frozenset()
+    assert routes_of('[iotda]\nservices_apart = ["Fire", "Tank"]\n').services_apart == {"Fire", "Tank"}
+    assert Routes.load(tmp_path / "routes.toml").services_apart == {"Fire", "Tank"}
+    with pytest.raises(RoutesError, match="services"):
+        routes_of("[iotda]\nservices = []\n")
+
+
 def test_unknown_topic():
     """A topic outside every filter has no route."""
     assert Routes.default().match("ganzhi/v1/370102/g/unheard-of") is None

@@ -46,7 +46,7 @@ def as_json(spoken):
         "lost": spoken.lost,
         "readings": [[i, *name, unit, value, time] for i, name, unit, value, time in columns],
         "events": [{k: v for k, v in asdict(event).items() if k != "heard"} for event in part.events],
-        "refusals": [asdict(refusal) for refusal in part.refusals],
+        "refusals": [{k: v for k, v in asdict(refusal).items() if k != "count"} for refusal in part.refusals],
         "births": [
             [birth.edge, birth.device, birth.bd_seq, birth.alive, len(birth.metrics)] for birth in part.births
         ],
@@ -237,6 +237,32 @@ def test_the_later_birth_counts(second, which):
     node = Node([born(1_000, 5_000), second])
     found = node.aliases("").get(1)
     assert (found and found.name) == which
+
+
+@pytest.mark.parametrize(("at_ms", "timeless"), [(AT_MS, True), (AT_MS - 5, True), (AT_MS + 1, False)])
+def test_the_death_of_a_device_whose_clock_stands(at_ms, timeless):
+    """A device's death that is no later than the birth it ends may repeat, redelivered too."""
+    birth = (
+        "spBv1.0/g/DBIRTH/e/d",
+        payload(metric(name="a", alias=1, datatype=10, double=1.0), at_ms=AT_MS, seq=1),
+    )
+    death = ("spBv1.0/g/DDEATH/e/d", payload(at_ms=at_ms, seq=2))
+    assert said(*death).part.absolute
+    assert said(*death, [birth]).part.absolute == (not timeless)
+    assert said(*death, [birth, death]).part.absolute
+    node = Node([*said(*birth).part.births, *said(*death, [birth]).part.births])
+    assert read(Message(*death, ARRIVED, duplicate=True), node).part.absolute == (not timeless)
+
+
+@pytest.mark.parametrize(
+    ("bd_seq", "lost"), [(7, False), (6, False), (8, True), (7 - 128, False), (5 + 256, False)]
+)
+def test_the_death_of_a_connection_that_was_not_born(bd_seq, lost):
+    """A node's death with a later bdSeq than its birth's is none of that birth's, and says that a birth was missed."""
+    birth = ("spBv1.0/g/NBIRTH/e", payload(metric(name="bdSeq", datatype=4, long=7), at_ms=AT_MS))
+    spoken = said("spBv1.0/g/NDEATH/e", payload(metric(name="bdSeq", datatype=4, long=bd_seq % 256)), [birth])
+    assert spoken.lost == lost
+    assert bool(spoken.part.values) == (bd_seq == 7)
 
 
 def test_a_birth_of_a_clock_that_stands_is_new_after_a_death():
