@@ -1,32 +1,72 @@
-"""When the certificates in use expire: the broker's own and the one that we show it."""
+"""Certificates in files: loading them into a TLS context, when they end, whether they were renewed.
 
-import socket
+Assumes PEM. Faults name the file and the setting; a key that needs a passphrase is refused, not asked for.
+"""
+
 import ssl
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from ingest.mqtt.transport import tls_context
-from ingest.settings import Settings
+from cryptography import x509
 
+from ingest.settings import SettingsError
 
-def of_broker(settings: Settings, timeout_seconds: float) -> datetime:
-    """End of the broker's certificate, over `mqtts`. Raises OSError, also when it is not trusted."""
-    context = tls_context(settings)
-    assert context
-    host, port = settings.mqtt_host_port()
-    with (
-        socket.create_connection((host, port), timeout_seconds) as plain,
-        context.wrap_socket(plain, server_hostname=host) as wrapped,
-    ):
-        return _end(wrapped.getpeercert() or {})
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Of each file: modification (ns), inode and bytes; None for one that is not there."""
 
 
-def of_file(path: Path) -> datetime:
-    """End of the first certificate in a PEM file. Raises OSError when there is none."""
-    # The one decoder of certificates in the standard library has no public name; it has been there since 2.6.
-    return _end(ssl._ssl._test_decode_cert(str(path)))  # type: ignore[attr-defined]  # noqa: SLF001
+class CertificateError(SettingsError, OSError):
+    """A certificate or key can't be used; names the setting, the file and the fault."""
 
 
-def _end(certificate: dict[str, Any]) -> datetime:
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+def stamp(*files: Path | None) -> Stamp:
+    """Differs from an earlier one when a file was written or replaced since, links followed."""
+    return tuple(_stamp(file) for file in files if file)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def load_authority(context: ssl.SSLContext, file: Path, setting: str) -> None:
+    """Trust what the authority of this file signed. Raises `CertificateError`."""
+    try:
+        context.load_verify_locations(file)
+    except OSError as error:
+        raise CertificateError(
+            f"{setting} {file}: {_reason(error)}; it must hold certificates as PEM"
+        ) from None
+
+
+def load_chain(context: ssl.SSLContext, cert: Path, key: Path | None, setting: str) -> None:
+    """Show this certificate from now on. Raises `CertificateError`."""
+    try:
+        context.load_cert_chain(cert, key, password="")  # else OpenSSL would ask on the terminal
+    except OSError as error:
+        raise CertificateError(f"{setting} {cert} with {key}: {_reason(error)}; they must be PEM and belong to "
+                               "each other, the key without a passphrase") from None  # fmt: skip
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror if not isinstance(error, ssl.SSLError) else error.reason) or str(error)
+
+
+def first_end(file: Path) -> datetime:
+    """When the first certificate of a chain to end does. Raises OSError or ValueError."""
+    return min(_ends(file))
+
+
+def last_end(file: Path) -> datetime:
+    """When none of a bundle of authorities holds any more: during a rotation it has the old one and the new one.
+
+    Raises OSError or ValueError.
+    """
+    return max(_ends(file))
+
+
+def _ends(file: Path) -> list[datetime]:
+    return [one.not_valid_after_utc for one in x509.load_pem_x509_certificates(file.read_bytes())]

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from rich.table import Table
 from rich.text import Text
 
-from ingest import check_broker, check_database
+from ingest import check_broker, check_database, check_doors
 from ingest.finding import Finding, Level, ok, redact
 from ingest.settings import Settings
 from ingest.terminal import FAILED, OUT_OF_REACH
@@ -24,7 +24,7 @@ def run(settings: Settings) -> Iterator[Finding]:
     secrets = _secrets(settings)
     named, all_of_them = len(settings.model_fields_set), len(type(settings).model_fields)
     yield ok("settings", f"{named} set, {all_of_them - named} by default; they go together")
-    for check in (check_broker.run, check_database.run):
+    for check in (check_doors.run, check_broker.run, check_database.run):
         for f in check(settings):
             yield replace(f, found=redact(f.found, secrets), advice=redact(f.advice, secrets))
 
@@ -49,9 +49,13 @@ def table(findings: list[Finding]) -> Table:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """The passwords of both URLs, plain and as they stand there, the longest first."""
+    """Tokens, and the passwords of both URLs, plain and as they stand there, the longest first."""
     database = settings.database_url.get_secret_value()
-    found = {str(conninfo_to_dict(database).get("password") or "")}
+    parts = conninfo_to_dict(database)
+    found = {str(parts.get("password") or ""), str(parts.get("sslpassword") or "")} | {
+        *settings.push_tokens().values()
+    }
+    found |= {value.get_secret_value() for value in settings.secret_values().values()}
     for url in (settings.mqtt_url.get_secret_value(), database):
         quoted = urlsplit(url).password or ""
         found |= {quoted, unquote(quoted)}

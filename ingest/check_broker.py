@@ -9,10 +9,10 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
-from ingest import certificate
+from ingest.check_doors import ending
 from ingest.finding import Finding, fail, ok, warn
+from ingest.mqtt import tls
 from ingest.probe import ANSWER_SECONDS, Probe, UnreachableError
 from ingest.publish import BrokerOutOfReachError, Outgoing, Publisher
 from ingest.settings import Settings
@@ -29,7 +29,6 @@ ECHO_SECONDS = 2.0
 VERSION_SECONDS = 0.5
 PACKET_OVERHEAD_BYTES = 1_024
 """Topic, properties and header beside the payload, with room to spare."""
-CERTIFICATE_DAYS = 30
 VERSION_TOPIC = "$SYS/broker/version"
 TOPIC = "ganzhi/v1/370000/ganzhi-check/"
 ALLOW = f"allow it in the broker's access list; Mosquitto: topic readwrite {TOPIC}+"
@@ -40,7 +39,7 @@ def run(settings: Settings) -> Iterator[Finding]:
     host, port = settings.mqtt_host_port()
     topic = TOPIC + secrets.token_hex(6)
     try:
-        yield from _certificates(settings)
+        yield from _certificate(settings)
         with Probe(settings, _name(settings, "check"), expiry_seconds=_session_seconds(settings)) as probe:
             trip = _round_trip(probe, topic)
             version = _version(probe)
@@ -68,32 +67,18 @@ def _session_seconds(settings: Settings) -> int:
     return int(settings.session_hours * 3600)
 
 
-def _certificates(settings: Settings) -> Iterator[Finding]:
-    """When they end, ours and the broker's. Raises `UnreachableError` when there is no TLS with the broker."""
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    """When the broker's ends. Raises `UnreachableError` when there is no TLS with the broker."""
     if not settings.mqtt_tls:
         return
-    if settings.mqtt_cert:
-        try:
-            yield _certificate("our certificate", certificate.of_file(settings.mqtt_cert))
-        except OSError as error:
-            yield fail("our certificate", f"{settings.mqtt_cert}: {error}", "check GANZHI_MQTT_CERT")
     try:
-        end = certificate.of_broker(settings, ANSWER_SECONDS)
+        end = tls.of_broker(settings, ANSWER_SECONDS)
     except OSError as error:
         raise UnreachableError(
             str(error) or type(error).__name__,
-            "check that the broker runs and speaks TLS at this port, the host name and dates of its certificate, "
-            "GANZHI_MQTT_CA, and GANZHI_MQTT_CERT with GANZHI_MQTT_KEY",
+            f"check that the broker runs and speaks TLS at this port; {tls.ADVICE}",
         ) from None
-    yield _certificate("broker's certificate", end)
-
-
-def _certificate(name: str, end: datetime) -> Finding:
-    days = (end - datetime.now(UTC)).total_seconds() / 86_400
-    text = f"until {end:%Y-%m-%d}, {days:.0f} days"
-    if days < 0:
-        return fail(name, text, "renew it: it has expired")
-    return ok(name, text) if days > CERTIFICATE_DAYS else warn(name, text, "renew it now")
+    yield ending("broker's certificate", end)
 
 
 def _granted(settings: Settings, probe: Probe) -> Iterator[Finding]:

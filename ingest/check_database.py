@@ -8,9 +8,10 @@ import psycopg
 from psycopg import Connection
 
 from ingest import store
+from ingest.check_doors import clear
 from ingest.finding import Finding, fail, ok, warn
 from ingest.migrate import TIMESCALE_AT_LEAST, SchemaError, newest, storage_of
-from ingest.settings import Settings
+from ingest.settings import Settings, is_loopback
 from schemas.sql import queries
 
 SQL = queries("check.sql")
@@ -22,6 +23,7 @@ CONNECTIONS = 10
 WAL_BYTES = 2 * 2**30
 """The server's default of 1 GB forces checkpoints by volume under load, and each writes every page anew."""
 IDLE_SECONDS = 300.0
+TLS = "add ?sslmode=verify-full&sslrootcert=FILE to GANZHI_DATABASE_URL (docs/tls.md)"
 CHUNK_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 CHUNK_READINGS = 15_000_000
 """Recompression takes up to 1.1 us a reading, and a batch that waits for it gives up after 20 s and comes again."""
@@ -34,6 +36,7 @@ def run(settings: Settings) -> Iterator[Finding]:
     try:
         with store.connect(settings.database_url.get_secret_value(), application="ganzhi check") as conn:
             yield from _server(conn)
+            yield from _tls(conn, settings)
             yield _clock(conn)
             yield from _transactions(conn)
             yield from _schema(conn, settings)
@@ -61,6 +64,21 @@ def _server(conn: Connection[Any]) -> Iterator[Finding]:
     text = f"{used} of {allowed} connections in use"
     advice = f"raise max_connections, {CONNECTIONS} free ones are needed"
     yield ok("connections", text) if free >= CONNECTIONS else warn("connections", text, advice)
+
+
+def _tls(conn: Connection[Any], settings: Settings) -> Iterator[Finding]:
+    """The default of libpq takes TLS where the server offers it, and any certificate."""
+    host = conn.info.hostaddr or conn.info.host
+    if host.startswith(("/", "@")) or is_loopback(host):
+        return
+    if not conn.pgconn.ssl_in_use:
+        yield clear(
+            settings, "database's TLS", f"none: readings cross the network to {conn.info.host} in clear", TLS
+        )
+    elif conn.info.get_parameters().get("sslmode") != "verify-full":
+        yield clear(settings, "database's TLS", "the server's certificate and name are not checked", TLS)
+    else:
+        yield ok("database's TLS", "the server's certificate and name are checked")
 
 
 def _durability(*, fsync: bool, commit: str) -> Iterator[Finding]:
@@ -109,6 +127,8 @@ def _schema(conn: Connection[Any], settings: Settings) -> Iterator[Finding]:
         yield from _timescale(conn)
         yield _chunks(conn, settings.chunk_hours)
     yield _ledger(_row(conn, "ledger")[0], settings.ledger_hours)
+    yield ok("rejections", f"{_bytes(_row(conn, 'rejections')[0])}, each kept for "
+             f"{settings.retention_rejection_days} days (GANZHI_RETENTION_REJECTION_DAYS)")  # fmt: skip
 
 
 def _timescale(conn: Connection[Any]) -> Iterator[Finding]:

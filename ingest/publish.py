@@ -8,7 +8,6 @@ way lives in this process: it survives the broker, not the publisher.
 import contextlib
 import os
 import signal
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ingest.mqtt import tls
 from ingest.settings import Settings
 
 CONNECT_SECONDS = 10.0
@@ -192,11 +192,11 @@ def _client(settings: Settings, client_id: str) -> Client:
     user, password = settings.mqtt_credentials()
     if user:
         client.username_pw_set(user, password)
-    if settings.mqtt_tls:
-        context = ssl.create_default_context(cafile=settings.mqtt_ca)
-        if settings.mqtt_cert:
-            context.load_cert_chain(settings.mqtt_cert, settings.mqtt_key)
+    if context := tls.tls_context(settings):
         client.tls_set_context(context)
+        client.on_pre_connect = lambda _client, _data: tls.reload(
+            context, settings
+        )  # they may be renewed by then
     return client
 
 

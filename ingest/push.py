@@ -3,7 +3,7 @@
 A push becomes a message of the topic `nbiot/{platform}/{gateway}`, goes the way of all messages, and is
 answered after its commit: 200; 4xx when none of it could be stored, with the reason; 503 when it should
 come again. One that was answered 503 and is committed all the same is a duplicate when it comes again.
-Assumes a proxy in front of it that speaks TLS.
+Speaks TLS where `GANZHI_HTTP_CERT` is set; else assumes a proxy in front of it that does.
 """
 
 import asyncio
@@ -14,10 +14,12 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ingest import http
 from ingest.settings import Settings
 from ingest.sources import Push, Pushes
 from schemas.nbiot.onenet_envelope import signed
@@ -79,6 +81,7 @@ class Door:
         return Starlette(
             routes=[Route(path, self._post, methods=["POST"]), Route(path, self._check_url, methods=["GET"])],
             exception_handlers={_Answered: _answered},
+            middleware=[Middleware(http.Faults)],
         )
 
     async def _post(self, request: Request) -> Response:
@@ -141,8 +144,7 @@ class Door:
 
     @staticmethod
     def _authenticate(request: Request, token: str) -> None:
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else request.query_params.get("token", "")
+        given = http.bearer(request) or request.query_params.get("token", "")
         if not given:
             raise _Answered(HTTPStatus.UNAUTHORIZED, "no token",
                             "send Authorization: Bearer TOKEN, or ?token=TOKEN",

@@ -4,12 +4,16 @@ Worker n listens on `GANZHI_HTTP_PORT` + n. Ports beside it may belong to others
 over, and a port that is closed counts only where a worker of a higher number answers.
 """
 
+import ssl
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ingest import certificate
 from ingest.settings import Settings
 
 PORTS = 16
@@ -35,12 +39,11 @@ def workers(settings: Settings) -> list[Answer]:
     """Every worker that answers, and those that should; none when nobody answers at all."""
     if not settings.http_port:
         return []
-    host = EVERYWHERE.get(settings.http_host, settings.http_host)
     ports = [p for p in range(settings.http_port, settings.http_port + PORTS) if p <= 65_535]
     with ThreadPoolExecutor(PORTS) as threads:
-        said = list(threads.map(lambda port: _ask(host, port), ports))
+        said = list(threads.map(lambda port: _ask(settings, port), ports))
     count = max((n for n, values in enumerate(said, start=1) if isinstance(values, dict)), default=0)
-    if not count and isinstance(said[0], TimeoutError):
+    if not count and isinstance(said[0], TimeoutError | PermissionError):
         count = 1
     return [_answer(n, said[n]) for n in range(count)]
 
@@ -50,22 +53,59 @@ def _answer(worker: int, said: Values | OSError | None) -> Answer:
         return Answer(worker, said)
     if isinstance(said, TimeoutError):
         return Answer(worker, {}, f"does not answer within {ANSWER_SECONDS:g} s")
+    if isinstance(said, PermissionError):
+        return Answer(worker, {}, str(said))
     return Answer(worker, {}, "does not run, while others of a higher number do")
 
 
-def _ask(host: str, port: int) -> Values | OSError | None:
+def metrics(settings: Settings, port: int, timeout_seconds: float = ANSWER_SECONDS) -> str:
+    """What `/metrics` says at this port of `GANZHI_HTTP_HOST`, asked as its settings ask for.
+
+    Raises OSError, PermissionError where the token is refused, and HTTPException where it is not HTTP.
+    """
+    host = EVERYWHERE.get(settings.http_host, settings.http_host)
+    tls = _trusting_ours(settings)
+    connection = (
+        HTTPSConnection(host, port, timeout=timeout_seconds, context=tls)
+        if tls
+        else HTTPConnection(host, port, timeout=timeout_seconds)
+    )
+    headers = {"Connection": "close"}
+    if settings.http_token:
+        headers["Authorization"] = f"Bearer {settings.http_token_text}"
+    with closing(connection):
+        connection.request("GET", "/metrics", headers=headers)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise PermissionError("refuses our token: give this command the GANZHI_HTTP_TOKEN of the service")
+        return text
+
+
+def _trusting_ours(settings: Settings) -> ssl.SSLContext | None:
+    """Trusts the very certificate that the service shows, whatever its names: it is a file of our own settings.
+
+    Shows it too, where clients have to show one.
+    """
+    if not settings.http_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    certificate.load_authority(context, settings.http_cert, "GANZHI_HTTP_CERT")
+    if settings.http_client_ca:
+        certificate.load_chain(context, settings.http_cert, settings.http_key, "GANZHI_HTTP_CERT")
+    return context
+
+
+def _ask(settings: Settings, port: int) -> Values | OSError | None:
     """A worker's samples; None where something else answers."""
-    connection = HTTPConnection(host, port, timeout=ANSWER_SECONDS)
     try:
-        connection.request("GET", "/metrics", headers={"Connection": "close"})
-        text = connection.getresponse().read().decode(errors="replace")
-        values = _values(text)
+        values = _values(metrics(settings, port))
     except OSError as error:
         return error
     except (HTTPException, ValueError):
         return None
-    finally:
-        connection.close()
     return values if "ganzhi_messages_in_flight" in values else None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import mqtt5
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -371,6 +372,34 @@ async def test_broker_that_falls_silent(case: Case) -> None:
         assert payloads(await collect(transport, 1)) == [b"1"]
 
 
+def test_reset_behind_messages() -> None:
+    """A reset is seen at once on the loop that the service runs on, also by MQTT 3.1.1 with messages before it."""
+
+    async def scene(listener: socket.socket) -> None:
+        settings = Settings(mqtt_url=f"mqtt://127.0.0.1:{listener.getsockname()[1]}", mqtt_version="3.1.1")
+        async with PahoTransport(settings, [FILTER], "test-0", patience=QUICK) as transport:
+            sock = await asyncio.to_thread(greet, listener)
+            await connected(transport)
+            sock.sendall(b"".join(b"\x32\x06\x00\x01a\x00" + bytes([n]) + b"x" for n in range(1, 4)))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            await until(lambda: not transport.connected)
+
+    def greet(listener: socket.socket) -> socket.socket:
+        sock = listener.accept()[0]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what waits would be lost with the reset
+        sock.recv(1000)
+        sock.sendall(b"\x20\x02\x00\x00")
+        packet_id = sock.recv(1000)[2:4]
+        sock.sendall(b"\x90\x03" + packet_id + b"\x01")
+        return sock
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(scene(listener))
+
+
 async def test_refused_connection_is_tried_again(case: Case) -> None:
     """A broker that is away is tried until it is back."""
     async with Proxy(case.port) as proxy:
@@ -673,10 +702,12 @@ def test_packets_in_pieces(sizes: list[int], cuts: list[int]) -> None:
 
 
 def test_backoff_doubles_to_its_limit() -> None:
-    """Pauses lie below a ceiling that doubles up to the longest, and start again after a reset."""
+    """Pauses lie below a ceiling that doubles up to the longest; a connection that outlasts it begins anew."""
     patience = Patience(first_retry_seconds=0.2, longest_retry_seconds=30)
     backoff = Backoff(patience)
     ceilings = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
     assert all(0 <= backoff.pause_seconds() <= ceiling for ceiling in ceilings)
-    backoff.reset()
-    assert backoff.pause_seconds() <= 0.2
+    backoff.worked(29)
+    assert backoff.ceiling_seconds == 30
+    backoff.worked(31)
+    assert backoff.ceiling_seconds == 0.2

@@ -5,6 +5,7 @@ message. Assumes that the broker sends no topic aliases and no QoS 2: we announc
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -12,8 +13,9 @@ from typing import Any, TypeVar, cast
 import mqtt5
 import numpy as np
 
+from ingest.mqtt import tls
 from ingest.mqtt.inbox import Inbox
-from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber, tls_context
+from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber
 from schemas.message import Message, sequence_of
 
 PINGREQ = mqtt5.PingReqPacket().write()
@@ -35,7 +37,7 @@ class CodecTransport(Subscriber):
         self._link = link = _Link(self._inbox, self._clock)  # messages come in one read with CONNACK
         try:
             connack = await self._shake_hands(link)
-            self._greeted(session_present=connack.session_present)
+            self._greeted(session_present=connack.session_present, certificate=link.peer)
             link.watch((connack.server_keep_alive or self._patience.keep_alive_seconds) / 2)
             if self._leaving_for_good:
                 await link.unsubscribe(self._filters)
@@ -53,7 +55,7 @@ class CodecTransport(Subscriber):
         try:
             async with asyncio.timeout(self._patience.answer_seconds):
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: link, host, port, ssl=tls_context(self._settings))
+                await loop.create_connection(lambda: link, host, port, ssl=tls.tls_context(self._settings))
                 link.send(self._hello())
                 connack = await link.first(link.connack)
         except TimeoutError:
@@ -135,12 +137,17 @@ class _Link(asyncio.Protocol):
         self._rest = bytearray()
         self._needed_bytes = 0
 
+    @property
+    def peer(self) -> dict[str, Any] | None:
+        """The certificate that the broker showed, None without TLS."""
+        return self._transport.get_extra_info("peercert") if self._transport else None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = f"the connection broke: {exc}" if exc else "the broker closed the connection"
-        self._end(BrokerLostError(reason, CLOSED_ADVICE))
+        self._end(BrokerLostError(reason, tls.ADVICE if isinstance(exc, ssl.SSLError) else CLOSED_ADVICE))
         if self._timer:
             self._timer.cancel()
         self._closed.set_result(None)
@@ -191,6 +198,7 @@ class _Link(asyncio.Protocol):
                 )
                 if properties := packet.user_properties:
                     message.sequence = sequence_of(properties)
+                    message.epoch = sequence_of(properties, "epoch")
                 messages.append(message)
             else:
                 self._control(packet)

@@ -10,6 +10,8 @@ aiomqtt hides what is needed here, so paho's client inside it is used: assumes a
 import asyncio
 import contextlib
 import math
+import os
+import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +23,8 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber, tls_context
+from ingest.mqtt import tls
+from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber
 from schemas.message import Message
 
 
@@ -51,13 +54,16 @@ class PahoTransport(Subscriber):
         self._leaving = False
         try:
             await _enter(client)
-            self._greeted(session_present=self._session_present)
+            sock = client._client.socket()
+            peer = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+            self._greeted(session_present=self._session_present, certificate=peer)
             await self._stay(client)
         except MqttConnectError as error:
             raise _refused(error) from None
         except aiomqtt.MqttError as error:
             event = "broker_lost" if client._connected.done() else "broker_unreachable"
-            raise BrokerLostError(str(error), event=event) from None
+            advice = tls.ADVICE if self._settings.mqtt_tls else ""
+            raise BrokerLostError(str(error), advice, event=event) from None
         finally:
             self._client = None
             self._end_pause()
@@ -105,8 +111,8 @@ class PahoTransport(Subscriber):
     def _new_client(self) -> aiomqtt.Client:
         host, port = self._settings.mqtt_host_port()
         user, password = self._settings.mqtt_credentials()
-        if tls := tls_context(self._settings):
-            tls.sslsocket_class = _TlsSocket
+        if context := tls.tls_context(self._settings):
+            context.sslsocket_class = _TlsSocket
         client = aiomqtt.Client(
             host,
             port,
@@ -117,13 +123,14 @@ class PahoTransport(Subscriber):
             clean_session=False,
             keepalive=self._patience.keep_alive_seconds,
             timeout=self._patience.answer_seconds,
-            tls_context=tls,
+            tls_context=context,
         )
         client._disconnected.add_done_callback(asyncio.Future.exception)  # nobody may read it when we leave
         client._client.manual_ack_set(on=True)
         client._client.on_message = self._arrived  # aiomqtt's Message has no DUP, and its queue a limit
         client._client.on_connect = self._connack_of(client)
         self._count_pings(client._client)
+        _see_errors(client._client)
         return client
 
     def _count_pings(self, client: paho.Client) -> None:
@@ -221,6 +228,23 @@ async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> Iterable[int
         return [code if isinstance(code, int) else code.value for code in await sending]
     finally:
         sending.cancel()
+
+
+def _see_errors(client: paho.Client) -> None:
+    """See with the first read that the connection was reset, also when packets wait before the reset.
+
+    uvloop 0.23 calls the reader once for a reset and never again, and paho reads one packet: without this
+    only the keep-alive would notice, 60 s later.
+    """
+    read = client.loop_read
+
+    def read_and_look(max_packets: int = 1) -> MQTTErrorCode:
+        answer, sock = read(max_packets), client.socket()
+        if isinstance(sock, socket.socket) and (error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            raise OSError(error, os.strerror(error))
+        return answer
+
+    client.loop_read = read_and_look  # type: ignore[method-assign]
 
 
 async def _keep_alive(client: paho.Client, seconds: float) -> None:

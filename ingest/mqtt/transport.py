@@ -6,16 +6,19 @@ MQTT library. The broker is the buffer: what was not acknowledged on a connectio
 """
 
 import asyncio
+import math
 import random
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import structlog
 
+from ingest.certificate import CertificateError, Stamp
+from ingest.mqtt import tls
 from ingest.mqtt.inbox import Inbox
 from ingest.settings import Settings
 from schemas.message import Message
@@ -48,6 +51,9 @@ class Transport(Protocol):
     sessions_lost: int
     """How often the broker had no session for us although this process had one before."""
 
+    certificate_end: float | None
+    """When the certificate ends that the broker showed last, Unix seconds; None without TLS."""
+
     async def __aenter__(self) -> Self:
         """Start connecting in the background; returns at once."""
 
@@ -64,7 +70,10 @@ class Transport(Protocol):
         """
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Send at QoS 0, not retained; nothing while the broker is away. For Sparkplug commands, nothing else."""
+        """Send at QoS 0, not retained; nothing while the broker is away.
+
+        For Sparkplug commands and `rejected`, nothing else.
+        """
 
     async def round_trip(self, seconds: float) -> bool:
         """Whether the broker answers a ping within so many seconds."""
@@ -82,11 +91,14 @@ class Patience:
     keep_alive_seconds: int = 30
     """Never 0: a half-open connection would never be noticed."""
     first_retry_seconds: float = 0.2
-    longest_retry_seconds: float = 30
+    longest_retry_seconds: float = 15
+    """With the wait for an answer below the 30 s in which a reading is to be visible once the broker is back."""
     taken_over_seconds: float = 5
     """Two clients of one name throw each other out; without a pause they do nothing else."""
     goodbye_seconds: float = 2
     """For the broker to close after DISCONNECT."""
+    look_seconds: float = 60
+    """Between looks whether the files of our certificates changed: they are renewed days before they end."""
 
 
 class BrokerLostError(Exception):
@@ -101,21 +113,31 @@ class BrokerLostError(Exception):
         self.taken_over = taken_over
 
 
+class RenewedError(Exception):
+    """The connection was left because its certificates were renewed."""
+
+
 class Backoff:
     """Pauses between tries: full jitter below a ceiling that doubles."""
 
     def __init__(self, patience: Patience) -> None:
         self._first = patience.first_retry_seconds
         self._longest = patience.longest_retry_seconds
-        self._ceiling = self._first
+        self.ceiling_seconds = self._first
 
-    def reset(self) -> None:
-        self._ceiling = self._first
+    def worked(self, seconds: float) -> None:
+        """After a connection of so many seconds: begin anew when it lasted longer than the next pause may.
+
+        One that breaks now and then is made again at once; of two clients under one name the one with the longer
+        pauses never gets there, so that they do not loop.
+        """
+        if seconds > self.ceiling_seconds:
+            self.ceiling_seconds = self._first
 
     def pause_seconds(self) -> float:
         """The next pause."""
-        pause = random.uniform(0, self._ceiling)  # noqa: S311  spreads clients out, keeps no secret
-        self._ceiling = min(self._longest, 2 * self._ceiling)
+        pause = random.uniform(0, self.ceiling_seconds)  # noqa: S311  spreads clients out, keeps no secret
+        self.ceiling_seconds = min(self._longest, 2 * self.ceiling_seconds)
         return pause
 
 
@@ -139,6 +161,7 @@ class Subscriber(ABC):
         """
         self.connected = False
         self.sessions_lost = 0
+        self.certificate_end: float | None = None
         self._settings = settings
         self._filters = [
             shared(name, settings.share_group) if settings.share_group else name for name in filters
@@ -150,6 +173,8 @@ class Subscriber(ABC):
         self._patience = patience
         self._inbox = Inbox()
         self._had_session = False
+        self._greeted_at = math.inf
+        """On the loop's clock; infinite until the broker took us in."""
         self._log = structlog.get_logger().bind(client_id=client_id)
 
     async def __aenter__(self) -> Self:
@@ -218,19 +243,63 @@ class Subscriber(ABC):
         backoff = Backoff(self._patience)
         clock = asyncio.get_running_loop().time
         while not self._inbox.closed:
-            began = clock()
+            self._greeted_at = math.inf
             try:
-                await self._connect()
+                await self._connect_until_renewed()
+            except RenewedError:
+                self._log.info("certificates_renewed", which="broker")
+                continue
             except BrokerLostError as error:
                 lost = error
             except OSError as error:
-                lost = BrokerLostError(str(error) or type(error).__name__, event="broker_unreachable")
+                advice = tls.ADVICE if isinstance(error, ssl.SSLError | CertificateError) else ""
+                lost = BrokerLostError(str(error) or type(error).__name__, advice, event="broker_unreachable")
             finally:
                 self.connected = False
                 self._inbox.forget()
-            if clock() - began > self._patience.longest_retry_seconds:
-                backoff.reset()
+            backoff.worked(clock() - self._greeted_at)
             await self._wait_after(lost, backoff.pause_seconds())
+
+    async def _connect_until_renewed(self) -> None:
+        """One connection, left when the files it was made of change: the next one is made of the new ones.
+
+        What is unacknowledged comes again on it. Raises `RenewedError`, and what `_connect` raises.
+        """
+        if not self._settings.mqtt_tls:
+            await self._connect()
+            return
+        seen = tls.stamp(self._settings)
+        try:
+            async with asyncio.timeout(None) as renewed:
+                looking = asyncio.create_task(self._look_at_files(renewed, seen), name="certificates")
+                try:
+                    await self._connect()
+                finally:
+                    looking.cancel()
+        except TimeoutError:
+            if not renewed.expired():
+                raise
+            raise RenewedError from None
+
+    async def _look_at_files(self, renewed: asyncio.Timeout, seen: Stamp) -> None:
+        """End the connection when they changed and can be used; files that can't are no reason to leave it."""
+        while not self._inbox.closed:
+            await asyncio.sleep(self._patience.look_seconds)
+            before, seen = seen, tls.stamp(self._settings)
+            if seen == before:
+                continue
+            try:
+                tls.tls_context(self._settings)
+            except OSError as error:
+                self._log.error(
+                    "certificates_unusable",
+                    which="broker",
+                    reason=str(error),
+                    advice="the connection stays as it is; correct the files, the next one needs them",
+                )
+            else:
+                renewed.reschedule(asyncio.get_running_loop().time())
+                return
 
     async def _wait_after(self, lost: BrokerLostError, pause_seconds: float) -> None:
         host, port = self._settings.mqtt_host_port()
@@ -245,10 +314,12 @@ class Subscriber(ABC):
         if not task.cancelled() and (fault := task.exception()):
             self._inbox.fail(fault)
 
-    def _greeted(self, *, session_present: bool) -> None:
+    def _greeted(self, *, session_present: bool, certificate: Mapping[str, Any] | None) -> None:
         """The broker took us in: say so, and count a session that it no longer has."""
+        self.certificate_end = tls.end_of(certificate)
         host, port = self._settings.mqtt_host_port()
         self._log.info("broker_connected", broker=f"{host}:{port}", session_present=session_present)
+        self._greeted_at = asyncio.get_running_loop().time()
         if self._had_session and not session_present:
             self.sessions_lost += 1
             self._log.error(
@@ -280,18 +351,3 @@ class Subscriber(ABC):
             if wanted:
                 await asyncio.wait([over], timeout=pause)
         self.connected = not over.done()
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later with the host name checked; None for plain TCP.
-
-    Made anew for each connection, so that renewed certificates are taken up. Raises OSError with the file
-    or the fault.
-    """
-    if not settings.mqtt_tls:
-        return None
-    context = ssl.create_default_context(cafile=settings.mqtt_ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.mqtt_cert:
-        context.load_cert_chain(settings.mqtt_cert, settings.mqtt_key)
-    return context
