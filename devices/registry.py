@@ -4,7 +4,7 @@ Pure: who fills it asks the database. Entries are rows of a numpy table, found b
 name, or of name and unit, so that a batch is resolved by a few passes over whole columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.division import today
-from devices.index import MISSING, HashIndex, Rows, hashes
+from devices.index import MISSING, Hashes, HashIndex, Rows, hashes
+from devices.paths import NO_GATEWAY, Paths
+from schemas.catalogue import is_identity
 from schemas.reading import Name
 from schemas.routes import Place
 
@@ -22,7 +24,8 @@ SPELLINGS_MAX = 20_000
 METRICS_MAX = 32_768
 """Metric ids are smallint."""
 
-ENTRY = np.dtype([("terminal", "i4"), ("metric", "i2"), ("cell", "i2"), ("unit", "i2"), ("conversion", "i2")])
+ENTRY = np.dtype([("terminal", "i4"), ("metric", "i2"), ("cell", "i2"), ("unit", "i2"), ("conversion", "i2"),
+                  ("gateway", "i4")])  # fmt: skip
 
 
 class Terminal(NamedTuple):
@@ -32,6 +35,8 @@ class Terminal(NamedTuple):
 
     id: int
     cell: int
+    gateway: int = NO_GATEWAY
+    """Number in `Registry.paths` of the gateway it is known to come through."""
 
 
 class Metric(NamedTuple):
@@ -65,6 +70,8 @@ class Registry:
         self.city_of_cell: Mapping[int, int] = {}
         self.limits = np.empty((4, METRICS_MAX))
         self.limits[:] = [[-np.inf], [np.inf], [-np.inf], [np.inf]]
+        self.identities = np.zeros(METRICS_MAX, np.bool_)
+        """Whether what comes under a metric's id names a thing, so that it is an event."""
         self._units: dict[str | None, int] = {None: NO_UNIT, "": NO_UNIT}
         self._unit_count = 1
         self._conversions: dict[tuple[float, float], int] = {(1.0, 0.0): 0}
@@ -78,6 +85,7 @@ class Registry:
         self._events: dict[Name, tuple[Terminal, str]] = {}
         self._entries = np.zeros(1024, ENTRY)
         self._count = 0
+        self.paths = Paths()
 
     def __len__(self) -> int:
         return self._count
@@ -89,16 +97,17 @@ class Registry:
         gateway = self.gateways.get(place.gateway or "")
         return today(gateway.division) if gateway and gateway.division else None
 
-    def find(self, names: Sequence[Name], units: Sequence[str | None]) -> Rows:
-        """Row numbers of the readings' series, `MISSING` where unknown."""
-        rows = self._index.find(hashes(names, len(names)))
+    def find(
+        self, names: Hashes, units: Sequence[str | None], wanted: Callable[[int], tuple[Name, str | None]]
+    ) -> Rows:
+        """Row numbers of the readings' series, `MISSING` where unknown. `wanted`: name and unit of a reading."""
+        rows = self._index.find(names)
         sent = self._sent(units)
         other = np.flatnonzero(
             (rows == MISSING) | ((sent != NO_UNIT) & (sent != self._entries["unit"][rows]))
         )
         if len(other):
-            pairs = [(names[i], units[i]) for i in other.tolist()]
-            rows[other] = self._index.find(hashes(pairs, len(pairs)))
+            rows[other] = self._index.find(hashes(map(wanted, other.tolist()), len(other)))
         return rows
 
     def _sent(self, units: Sequence[str | None]) -> npt.NDArray[np.int16]:
@@ -112,6 +121,15 @@ class Registry:
         """The entries at these rows, fields as in `ENTRY`."""
         return self._entries[rows]
 
+    def met(self, terminal: int, *gateways: str) -> None:
+        """That this terminal (by id) comes through these gateways is no news from now on."""
+        for gateway in gateways:
+            self.paths.remember(terminal, self.paths.number(gateway))
+
+    def follow(self, rows: Rows, gateways: npt.NDArray[np.int32]) -> None:
+        """Let these series come through these gateways from now on."""
+        self._entries["gateway"][rows] = gateways
+
     def event(self, name: Name) -> tuple[Terminal, str] | None:
         """The terminal and the event's name behind a sender's name, if this worker has met it."""
         return self._events.get(name)
@@ -124,6 +142,7 @@ class Registry:
         """Remember a metric that the database has; its unit becomes a known spelling."""
         self.metrics[metric.name] = metric
         self.limits[:, metric.id] = metric[3:]
+        self.identities[metric.id] = is_identity(metric.name)
         self._unit(metric.unit)
 
     def add_spelling(self, spelling: str, unit: str) -> bool:
@@ -147,6 +166,7 @@ class Registry:
             terminal.cell,
             self._unit(metric.unit),
             conversion,
+            terminal.gateway,
         )
         self._index.add(hash(name if usual else (name, unit)), self._count)
         self._count += 1

@@ -24,6 +24,8 @@ class Known(NamedTuple):
     division: int
     domain: str
     state: str
+    gateway: str | None = None
+    """What it comes through, as far as anybody knows."""
 
 
 class NewTerminal(NamedTuple):
@@ -56,13 +58,23 @@ class Directory:
                 break
         return found
 
-    def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]:
-        """Register these as discovered, commit, and answer their rows; those that are there already stay."""
-        columns = [list(column) for column in zip(*new, strict=True)]
+    def register_terminals(self, new: Iterable[NewTerminal], hourly: int) -> dict[str, Known]:
+        """Register these as discovered, commit, and answer their rows; those that are there already stay.
+
+        A gateway brings at most `hourly` within an hour; of what is beyond there is no row.
+        """
+        codes, schemes, divisions, gateways = (list(column) for column in zip(*new, strict=True))
+        columns = {"codes": codes, "schemes": schemes, "divisions": divisions, "gateways": gateways}
         with self._conn.transaction():
             self._conn.execute(SQL["lock"])
-            self._conn.execute(SQL["register_terminals"], columns)
-        return self.find_terminals(columns[0])
+            self._conn.execute(SQL["register_terminals"], columns | {"hourly": hourly})
+        return self.find_terminals(codes)
+
+    def put_gateways(self, heard: Mapping[int, str]) -> None:
+        """Let terminals (by id) whose gateway nobody knows belong to these, and commit."""
+        with self._conn.transaction():
+            self._conn.execute(SQL["lock"])
+            self._conn.execute(SQL["put_gateways"], [list(heard), list(heard.values())])
 
     def put_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
         """Let aliases stand for terminals (alias -> code) from now on, and commit; answers why not, by alias."""

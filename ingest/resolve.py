@@ -30,6 +30,9 @@ METRICS_REGISTERED_MAX = 10_000
 ALIASES_MAX = 2_000_000
 """Aliases that a worker remembers to have dealt with, 24 bytes each; beyond that it begins anew."""
 
+TERMINALS_MAX = 2**31 - 1
+"""Their ids are int4."""
+
 Wanted = tuple[Name, str | None]
 
 
@@ -47,7 +50,8 @@ class Directory(Protocol):
     """What the resolver asks for what it does not know: `devices.store`, or a made-up one without a database."""
 
     def find_terminals(self, codes: Collection[str]) -> dict[str, Known]: ...
-    def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]: ...
+    def register_terminals(self, new: Iterable[NewTerminal], hourly: int) -> dict[str, Known]: ...
+    def put_gateways(self, heard: Mapping[int, str]) -> None: ...
     def put_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]: ...
     def metrics(self) -> list[Metric]: ...
     def register_metrics(self, new: dict[str, str]) -> None: ...
@@ -58,10 +62,18 @@ class Directory(Protocol):
 class Resolver:
     """Fills the registry's cache with what batches bring. One thread at a time."""
 
-    def __init__(self, registry: Registry, on_terminal: OnUnknown, on_metric: OnUnknown) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        on_terminal: OnUnknown,
+        on_metric: OnUnknown,
+        hourly: int = TERMINALS_MAX,
+    ) -> None:
+        """`hourly`: so many unknown terminals may a gateway bring within an hour."""
         self.registry = registry
         self._on_terminal = on_terminal
         self._on_metric = on_metric
+        self._hourly = hourly
         self._forget_aliases()
 
     def load(self, directory: Directory) -> None:
@@ -104,7 +116,8 @@ class Resolver:
         self._refused_aliases: set[str] = set()
 
     def _targets(self, directory: Directory, batch: Batch) -> Targets:
-        rows = self.registry.find(batch.names, batch.units)
+        names = batch.columns.hashes(), batch.columns.units(), batch.columns.name
+        rows = self.registry.find(*names)
         missing = np.flatnonzero(rows == MISSING).tolist()
         events = {e.name: self.registry.event(e.name) for p in batch.parts for e in p.events}
         if not missing and all(events.values()):
@@ -124,9 +137,9 @@ class Resolver:
             if terminal := terminals.get(series.code):
                 self.registry.add_event(name, terminal, series.metric)
             else:
-                refused[name, None] = _unknown_terminal(series.code)
+                refused[name, None] = self._unknown_terminal(series)
         if missing:
-            rows = self.registry.find(batch.names, batch.units)
+            rows = self.registry.find(*names)
         return Targets(rows, {n: e for n in events if (e := self.registry.event(n))}, refused, behind)
 
     @staticmethod
@@ -155,15 +168,20 @@ class Resolver:
         new = [s for code, s in series.items() if code not in found]
         if new and self._on_terminal is OnUnknown.REGISTER:
             found |= directory.register_terminals(
-                NewTerminal(s.code, s.scheme, self._division(s), s.place.gateway) for s in new
+                [NewTerminal(s.code, s.scheme, self._division(s), s.place.gateway) for s in new], self._hourly
             )
-        return {code: self._terminal(known) for code, known in found.items()}
+        heard = {known.id: gateway for code, known in found.items()
+                 if known.gateway is None and (gateway := series[code].place.gateway)}  # fmt: skip
+        if heard:
+            directory.put_gateways(heard)
+        return {code: self._terminal(known, heard.get(known.id)) for code, known in found.items()}
 
-    def _terminal(self, known: Known) -> Terminal:
+    def _terminal(self, known: Known, heard: str | None) -> Terminal:
         discovered = known.state == "discovered"
         domain = "other" if discovered else known.domain
         cell = self.registry.cells[cell_division(known.division), domain]
-        return Terminal(known.id, -cell if discovered else cell)
+        gateway = self.registry.paths.number(known.gateway or heard)
+        return Terminal(known.id, -cell if discovered else cell, gateway)
 
     def _division(self, series: _Series) -> int:
         """The division of a newly discovered terminal: the message's, else the one in its code, else 370000."""
@@ -193,7 +211,7 @@ class Resolver:
         name, unit = wanted
         terminal, metric = terminals.get(series.code), metrics.get(series.metric)
         if terminal is None:
-            return _unknown_terminal(series.code)
+            return self._unknown_terminal(series)
         if metric is None:
             return Refusal(None, Reason.UNKNOWN_METRIC, f"{series.metric!r} is not in the catalogue",
                            "add it to the catalogue, or set GANZHI_UNKNOWN_METRICS=register")  # fmt: skip
@@ -213,6 +231,16 @@ class Resolver:
         self.registry.add_series(name, unit, terminal, metric, *factors, usual=usual)
         return None
 
+    def _unknown_terminal(self, series: _Series) -> Refusal:
+        detail = f"{series.code!r} is not registered"
+        if self._on_terminal is OnUnknown.REJECT:
+            return Refusal(None, Reason.UNKNOWN_TERMINAL, detail,
+                           "import it, or set GANZHI_UNKNOWN_TERMINALS=register")  # fmt: skip
+        who = f"gateway {series.place.gateway}" if series.place.gateway else "topics without a gateway"
+        return Refusal(None, Reason.UNKNOWN_TERMINAL, f"{detail}, and {who} brought {self._hourly} new ones this hour",
+                       "does it invent codes? Else import its terminals, or raise "
+                       "GANZHI_REGISTRATIONS_PER_GATEWAY_HOUR; then ganzhi rejections replay")  # fmt: skip
+
 
 def _places(batch: Batch, missing: list[int]) -> dict[Wanted, Place]:
     """The distinct series at these readings, each with the place of the first message that brings it."""
@@ -220,7 +248,7 @@ def _places(batch: Batch, missing: list[int]) -> dict[Wanted, Place]:
     parts = np.searchsorted(ends, missing, side="right").tolist()
     found: dict[Wanted, Place] = {}
     for i, part in zip(missing, parts, strict=True):
-        found.setdefault((batch.names[i], batch.units[i]), batch.places[batch.message_of[part]])
+        found.setdefault(batch.columns.name(i), batch.places[batch.message_of[part]])
     return found
 
 
@@ -241,8 +269,3 @@ def _is_alias(alias: str) -> bool:
     except InvalidName:
         return False
     return canonical(alias).scheme != "other"
-
-
-def _unknown_terminal(code: str) -> Refusal:
-    return Refusal(None, Reason.UNKNOWN_TERMINAL, f"{code!r} is not registered",
-                   "import it, or set GANZHI_UNKNOWN_TERMINALS=register")  # fmt: skip

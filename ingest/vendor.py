@@ -8,18 +8,20 @@ from ingest.settings import Settings
 PASSWORD = "PASSWORD"  # noqa: S105 - a place to fill in
 
 
-def sheet(settings: Settings, gateway: str, division: int | None) -> dict[str, str]:
-    """Label to text. The broker's user name, the certificate's common name and the topic's part are one name."""
+def sheet(settings: Settings, gateway: str, division: int | None) -> list[tuple[str, str]]:
+    """Labels and texts. The broker's user name, the certificate's common name and the topic's part are one name."""
     base = f"ganzhi/v1/{division or PROVINCE}/{gateway}"
-    return {
-        "topic": f"{base}/telemetry (QoS 1)",
-        "status": f'{base}/status (QoS 1, retained; as the Will: {{"online": false}})',
-        "refusals": f"{base}/rejected (subscribe)",
-        "certificate": f"CN={gateway}",
-        "ACL": f"user {gateway}",
-        "": f"topic readwrite {base}/+",
-        "try": publish_line(settings, gateway, f"{base}/telemetry"),
-    }
+    return [
+        ("topic", f"{base}/telemetry (QoS 1)"),
+        ("status", f'{base}/status (QoS 1, retained; as the Will: {{"online": false}})'),
+        ("refusals", f"{base}/rejected (subscribe)"),
+        ("certificate", f"CN={gateway}"),
+        ("ACL", f"user {gateway}"),
+        *(("", f"topic write {base}/{kind}") for kind in ("telemetry", "presence", "status")),
+        ("", f"topic read {base}/rejected"),
+        ("", "(nothing to add where deploy/mosquitto/acl is in use: it has all that by pattern)"),
+        ("try", publish_line(settings, gateway, f"{base}/telemetry")),
+    ]
 
 
 def publish_line(settings: Settings, gateway: str, topic: str) -> str:

@@ -5,11 +5,11 @@
 SELECT pg_advisory_xact_lock(hashtext('ganzhi.registry'))
 
 -- name: terminals
-SELECT code, id, division, domain, state FROM terminal WHERE code = ANY(%s) AND scheme <> 'forgotten'
+SELECT code, id, division, domain, state, gateway FROM terminal WHERE code = ANY(%s) AND scheme <> 'forgotten'
 
 -- name: aliases
 -- By scheme and value, as the index has them; a code without a scheme has no alias.
-SELECT alias.scheme || ':' || alias.value, terminal.id, terminal.division, terminal.domain, terminal.state
+SELECT alias.scheme || ':' || alias.value, terminal.id, terminal.division, terminal.domain, terminal.state, terminal.gateway
 FROM unnest(%s::text[]) AS wanted (code)
 JOIN alias ON alias.scheme = split_part(wanted.code, ':', 1)
           AND alias.value = substr(wanted.code, strpos(wanted.code, ':') + 1)
@@ -17,15 +17,39 @@ JOIN terminal ON terminal.id = alias.terminal_id
 WHERE alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to)
 
 -- name: register_terminals
--- Those still missing under the lock get the next ids.
+-- Those still missing under the lock get the next ids, as many of each gateway as it has left of its hour: what it
+-- brought within it is counted in the registry itself, so that workers and restarts make no difference.
+WITH missing AS MATERIALIZED (
+    SELECT code, scheme, division, coalesce(gateway, '') AS gateway,
+           row_number() OVER (PARTITION BY coalesce(gateway, '') ORDER BY code) AS place
+    FROM unnest(%(codes)s::text[], %(schemes)s::text[], %(divisions)s::int[], %(gateways)s::text[])
+         AS new (code, scheme, division, gateway)
+    WHERE NOT EXISTS (SELECT FROM terminal WHERE terminal.code = new.code)
+      AND NOT EXISTS (SELECT FROM alias WHERE alias.scheme = split_part(new.code, ':', 1)
+                      AND alias.value = substr(new.code, strpos(new.code, ':') + 1)
+                      AND alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to))
+), recent AS MATERIALIZED (
+    SELECT sender.gateway, lately.brought
+    FROM (SELECT DISTINCT gateway FROM missing) AS sender CROSS JOIN LATERAL (
+        SELECT count(*) AS brought FROM (
+            SELECT FROM terminal
+            WHERE state = 'discovered' AND coalesce(gateway, '') = sender.gateway
+              AND registered_at > now() - interval '1 hour'
+            LIMIT %(hourly)s
+        ) AS counted
+    ) AS lately
+)
 INSERT INTO terminal (id, code, scheme, division, domain, gateway, state)
-SELECT (SELECT coalesce(max(id), 0) FROM terminal) + row_number() OVER (ORDER BY new.code),
-       new.code, new.scheme, new.division, 'other', new.gateway, 'discovered'
-FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[]) AS new (code, scheme, division, gateway)
-WHERE NOT EXISTS (SELECT FROM terminal WHERE terminal.code = new.code)
-  AND NOT EXISTS (SELECT FROM alias WHERE alias.scheme = split_part(new.code, ':', 1)
-                  AND alias.value = substr(new.code, strpos(new.code, ':') + 1)
-                  AND alias.valid_from <= now() AND (alias.valid_to IS NULL OR now() < alias.valid_to))
+SELECT (SELECT coalesce(max(id), 0) FROM terminal) + row_number() OVER (ORDER BY code),
+       code, scheme, division, 'other', nullif(gateway, ''), 'discovered'
+FROM missing JOIN recent USING (gateway)
+WHERE place + brought <= %(hourly)s
+
+-- name: put_gateways
+-- The first gateway that a terminal was heard through is its own, where nobody says better.
+UPDATE terminal SET gateway = new.gateway
+FROM unnest(%s::int[], %s::text[]) AS new (id, gateway)
+WHERE terminal.id = new.id AND terminal.gateway IS NULL
 
 -- name: put_aliases
 -- Answers those that can't be, and why.

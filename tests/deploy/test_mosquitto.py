@@ -1,12 +1,17 @@
-"""Mosquitto with the configuration, access list and passwords that deploy/ gives it, tried from outside.
+"""Mosquitto with the configuration, access list, passwords and certificates that deploy/ gives it, tried from outside.
 
-Only paths and the port are rewritten. Clients are MQTT 5, where a refusal is visible.
+Only paths and ports are rewritten. Clients are MQTT 5, where a refusal is visible.
 """
 
 import os
 import queue
+import re
 import shutil
+import signal
+import socket
+import ssl
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +46,9 @@ REFUSED = [
     ("gw-a", "spBv1.0/plant/NCMD/gw-a"),
     ("gw-a", "anything"),
     ("ganzhi", f"{OWN}/telemetry"),
+    ("ganzhi", "spBv1.0/plant/DCMD/gw-a/press"),
+    ("observer", f"{OWN}/rejected"),
+    ("observer", f"{OWN}/status"),
     ("simulator", f"{OWN}/rejected"),
     ("health", f"{OWN}/telemetry"),
 ]
@@ -56,20 +64,23 @@ class Deployed(Mosquitto):
         for user, password in self.passwords.items():
             file = secrets / "mosquitto_passwords"
             subprocess.run(["mosquitto_passwd", "-b", file, user, password], check=True, capture_output=True)
-        for name in ("ingest_mqtt_url", "simulate_mqtt_url"):
+        for name in ("ingest_mqtt_url", "observe_mqtt_url", "simulate_mqtt_url"):
             url = urlsplit((secrets / name).read_text().strip())
             self.passwords[url.username] = url.password
         self.passwords["health"] = (secrets / "mosquitto_health_password").read_text().strip()
         self.secrets = secrets
-        port = free_port()
+        self.access = folder / "acl"
+        self.access.write_text((ROOT / "deploy/mosquitto/acl").read_text())
+        port, self.tls_port = free_port(), free_port()
         super().__init__(self._config(port, folder), port, folder)
 
     def _config(self, port, folder):
         text = (ROOT / "deploy/mosquitto/mosquitto.conf").read_text()
         for there, here in {
             "listener 1883\n": f"listener {port} 127.0.0.1\n",
+            "listener 8883\n": f"listener {self.tls_port} 127.0.0.1\n",
             "/run/secrets/": f"{self.secrets}/",
-            "/mosquitto/config/": f"{ROOT}/deploy/mosquitto/",
+            "/mosquitto/config/acl\n": f"{self.access}\n",
             "/mosquitto/data/": f"{folder}/",
         }.items():
             assert there in text
@@ -79,16 +90,40 @@ class Deployed(Mosquitto):
     def client(self, user, **options):
         return Client(self.port, user, self.passwords.get(user), **options)
 
+    def sign(self, name, folder=None):
+        """A gateway's certificate and key, of the broker's authority or one in another folder."""
+        folder = folder or self.secrets / "certificates"
+        if not (folder / f"{name}.crt").exists():
+            subprocess.run([ROOT / "deploy/certificate.sh", folder, name], check=True, capture_output=True)
+        return folder / f"{name}.crt", folder / f"{name}.key"
+
+    def shows(self, name, user=None):
+        """A client with the certificate of this name."""
+        return Client(
+            self.tls_port, user, "wrong", tls=(self.secrets / "mosquitto_authority", *self.sign(name))
+        )
+
+    def reload(self):
+        """SIGHUP, and wait until the files are read."""
+        before = self.log.count("Reloading config")
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.log.count("Reloading config") == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
 
 class Client:
     """A connected MQTT client whose calls wait for the broker's answer."""
 
-    def __init__(self, port, user, password, *, session=None):
+    def __init__(self, port, user, password, *, session=None, tls=()):
         self._client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=session or "", protocol=mqtt.MQTTv5
         )
         if user:
             self._client.username_pw_set(user, password)
+        if tls:
+            self._client.tls_set(*map(str, tls))
         self.inbox = queue.Queue()
         self._answers = queue.Queue()
         self._client.on_connect = lambda _c, _u, _f, reason, _p: self._answers.put(reason)
@@ -161,6 +196,86 @@ def test_a_gateway_reads_its_own_refusals_only(broker):
         assert service.publish("ganzhi/v1/370102/gw-b/rejected").value < FIRST_REFUSAL
         assert service.publish(f"{OWN}/rejected").value == 0
         assert gateway.receive().topic == f"{OWN}/rejected"
+
+
+def test_the_observer_reads_status_and_nothing_else(broker):
+    """Of all that a gateway publishes, an observer that subscribes to everything gets the status."""
+    with broker.client("observer") as observer, broker.client("gw-a") as gateway:
+        observer.subscribe("#")
+        assert gateway.publish(f"{OWN}/telemetry").value < FIRST_REFUSAL
+        assert gateway.publish(f"{OWN}/status").value == 0
+        assert observer.receive().topic == f"{OWN}/status"
+
+
+@pytest.mark.parametrize("topic", INPUTS)
+def test_a_certificate_says_who_publishes(broker, topic):
+    """With a certificate every topic of its name passes, whatever user the client claims to be."""
+    with broker.client("ganzhi") as service, broker.shows("gw-a", user="ganzhi") as gateway:
+        assert service.subscribe(topic).value < FIRST_REFUSAL
+        assert gateway.publish(topic).value == 0
+
+
+@pytest.mark.parametrize("topic", [topic for user, topic in REFUSED if user == "gw-a"])
+def test_a_certificate_speaks_for_nobody_else(broker, topic):
+    """With a certificate a message under another's topic is answered 0x87, whatever user the client claims to be."""
+    with broker.shows("gw-a", user="ganzhi") as gateway:
+        assert gateway.publish(topic).value == NOT_AUTHORIZED
+
+
+def test_a_certificate_opens_its_own_refusals_only(broker):
+    """A gateway with a certificate that subscribes to every gateway's refusals gets its own."""
+    with broker.client("ganzhi") as service, broker.shows("gw-a") as gateway:
+        gateway.subscribe("ganzhi/v1/+/+/rejected")
+        assert service.publish("ganzhi/v1/370102/gw-b/rejected").value < FIRST_REFUSAL
+        assert service.publish(f"{OWN}/rejected").value == 0
+        assert gateway.receive().topic == f"{OWN}/rejected"
+
+
+def test_nobody_comes_in_by_tls_without_a_certificate_of_ours(broker, tmp_path):
+    """No certificate, or one that another authority signed: the connection ends without an answer to CONNECT."""
+    stranger = broker.sign("gw-a", tmp_path)
+    for shown in ((), stranger):
+        with pytest.raises((ssl.SSLError, OSError)):
+            _greet(broker, shown)
+
+
+def _greet(broker, shown):
+    """CONNECT over TLS and read the answer; OSError where there is none."""
+    context = ssl.create_default_context(cafile=str(broker.secrets / "mosquitto_authority"))
+    if shown:
+        context.load_cert_chain(*shown)
+    with (
+        socket.create_connection(("127.0.0.1", broker.tls_port), timeout=WAIT_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00")
+        if not secure.recv(4):
+            raise ConnectionResetError
+
+
+def test_the_greeting_is_answered_to_a_certificate_of_ours(broker):
+    """The same greeting with a certificate of our authority gets an answer."""
+    _greet(broker, broker.sign("gw-a"))
+
+
+def test_a_lost_certificate_is_shut_out(tmp_path):
+    """After the lines that the access list shows and SIGHUP it may publish nothing; others go on."""
+    with Deployed(tmp_path) as broker, broker.shows("gw-a") as lost, broker.shows("gw-b") as other:
+        assert lost.publish(f"{OWN}/telemetry").value < FIRST_REFUSAL
+        example = re.search(r"# (user )jn-water-01\n# (topic deny #\n)", broker.access.read_text())
+        with broker.access.open("a") as access:
+            access.write(f"{example[1]}gw-a\n{example[2]}")
+        broker.reload()
+        assert lost.publish(f"{OWN}/telemetry").value == NOT_AUTHORIZED
+        assert other.publish("ganzhi/v1/370102/gw-b/telemetry").value < FIRST_REFUSAL
+
+
+@pytest.mark.parametrize("name", ["ganzhi", "observer", "simulator", "health", "a/b", "+", "#"])
+def test_no_certificate_is_signed_for_a_name_of_the_service(tmp_path, name):
+    """A gateway named like the service's users, or unlike a topic's level, would get rights that are not its own."""
+    done = subprocess.run([ROOT / "deploy/certificate.sh", tmp_path, name], check=False, capture_output=True)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_simulator_speaks_for_any_gateway(broker):
