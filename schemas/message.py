@@ -27,11 +27,13 @@ class Message:
     connection: int = 0
     sequence: int | None = None
     """The gateway's number of this message (MQTT 5 user property `seq`), where it has one."""
+    epoch: int | None = None
+    """Which of the gateway's numberings that is (user property `epoch`), where it says so."""
     refusal: Refusal | None = None
     """Once it is committed: the first reason why none of it could be stored."""
 
 
-def sequence_of(properties: Iterable[tuple[str, str]]) -> int | None:
-    """The whole number in user property `seq`, up to 18 digits; anything else there is no number."""
-    said = next((value for name, value in properties if name == "seq"), "")
+def sequence_of(properties: Iterable[tuple[str, str]], name: str = "seq") -> int | None:
+    """The whole number in user property `name`, up to 18 digits; anything else there is no number."""
+    said = next((value for key, value in properties if key == name), "")
     return int(said) if said.isascii() and said.isdigit() and len(said) <= 18 else None

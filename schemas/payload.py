@@ -17,6 +17,9 @@ from schemas.rejection import Reason, Refusal
 FLOAT_DIGITS = 300
 """Integers from this many digits on may be read as floats: near the largest double (309), far below
 the 4300 digits from which Python refuses."""
+READINGS_MAX = 100_000
+"""Readings of a message, events and refusals included: five batches. A megabyte can hold 350,000, which take a second
+to decode and longer to write, and all that comes behind them waits."""
 SHOWN_CHARACTERS = 40
 """How much of a value a refusal quotes."""
 
@@ -76,6 +79,13 @@ def number(value: object) -> float | None:
         return float(value) if type(value) is int else None
     except OverflowError:
         return None
+
+
+def check_count(readings: int) -> None:
+    """Raises `Unreadable` (too_large) for more readings than one message may have."""
+    if readings > READINGS_MAX:
+        detail = f"more than {READINGS_MAX} readings in one message"
+        raise Unreadable(Reason.TOO_LARGE, detail, "send some hundreds in a message")
 
 
 def storable(text: str) -> bool:
