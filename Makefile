@@ -4,7 +4,7 @@ BIN = .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: demo test check bench docs lock tools clean
+.PHONY: demo test check audit sbom bench faults docs lock tools clean
 
 demo: .venv/installed
 	$(BIN)/ganzhi demo
@@ -17,9 +17,24 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m tests.audit
+
+# Known vulnerabilities in what is locked; says so where the advisories are out of reach.
+audit: .venv/installed
+	$(BIN)/python -m tests.audit
+
+# What ships, with hashes, as CycloneDX; validated before it is written.
+sbom: .venv/installed
+	@mkdir -p build
+	$(BIN)/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml \
+		--sv 1.6 --output-reproducible --of JSON --validate --output-file build/sbom.json
 
 bench: .venv/installed tools
 	$(BIN)/python -m tests.bench
+
+# Goes on where it was stopped; CASE="name name" runs these, FRESH=1 all anew, LIST=1 names them.
+faults: .venv/installed tools
+	$(BIN)/python -m tests.faults $(if $(FRESH),--fresh) $(if $(LIST),--list) $(CASE)
 
 # What the tests start beside Python packages: installed where apt may, said where not; tests skip visibly.
 tools:
@@ -27,7 +42,8 @@ tools:
 
 docs: .venv/installed
 	$(BIN)/python -m tests.reference
-	$(BIN)/python grafana/dashboards.py
+	$(BIN)/python -m tests.licences
+	$(BIN)/python -m grafana.render
 
 # The lock files carry hashes and no addresses.
 lock:

@@ -4,11 +4,14 @@ Context managers, for tests only. Mosquitto is looked for in PATH and /usr/sbin;
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +34,18 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+def says(program: str, option: str, pattern: str) -> str:
+    """What a program says of its version."""
+    done = subprocess.run([program, option], capture_output=True, text=True, check=False)
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1] if found else "of unknown version"
+
+
+def mosquitto_version() -> str:
+    """The version of the broker that is used."""
+    return says(MOSQUITTO, "-h", r"mosquitto version (\S+)") if MOSQUITTO else "none"
 
 
 def mosquitto_config(port: int, data_dir: Path) -> str:
@@ -93,6 +108,27 @@ class Mosquitto:
     def kill(self) -> None:
         """SIGKILL: it saves nothing."""
         self._end(signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT in the end: the kernel accepts connections meanwhile, and nobody answers."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def add(self, config_text: str) -> None:
+        """Start again, with these lines more in its configuration."""
+        self.stop()
+        self._config_text += config_text
+        self.start()
+
+    def reload(self) -> None:
+        """SIGHUP: it reads its certificates anew, for connections to come."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
 
     def forget(self) -> None:
         """Remove what it saved; only while it is stopped."""

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from ingest import migrate, store
-from tests.brokers import MOSQUITTO, Mosquitto, free_port, needs_mosquitto
+from tests.brokers import Mosquitto, free_port, mosquitto_version, needs_mosquitto, says
 from tests.gateway import Gateway
 from tests.postgres import Postgres, program_folders, timescale_programs
 from tests.worker import Metrics, Worker
@@ -62,22 +62,15 @@ class Database(NamedTuple):
 
 def pytest_report_header() -> list[str]:
     """The servers that tests run against."""
-    mosquitto = _says(MOSQUITTO, "-h", r"mosquitto version (\S+)") if MOSQUITTO else "none"
-    plain = _says(str(_plain_programs() / "postgres"), "--version", r"(\d[\d.]*)")
+    plain = says(str(_plain_programs() / "postgres"), "--version", r"(\d[\d.]*)")
     timescale = timescale_programs()
-    server = _says(str(timescale / "postgres"), "--version", r"(\d[\d.]*)") if timescale else ""
+    server = says(str(timescale / "postgres"), "--version", r"(\d[\d.]*)") if timescale else ""
     offered = (
         f"TimescaleDB {_timescale_version(timescale)} on PostgreSQL {server}"
         if timescale
         else "no TimescaleDB"
     )
-    return [f"servers: Mosquitto {mosquitto}; PostgreSQL {plain}; {offered}"]
-
-
-def _says(program: str, option: str, pattern: str) -> str:
-    done = subprocess.run([program, option], capture_output=True, text=True, check=False)
-    found = re.search(pattern, done.stdout + done.stderr)
-    return found[1] if found else "of unknown version"
+    return [f"servers: Mosquitto {mosquitto_version()}; PostgreSQL {plain}; {offered}"]
 
 
 def _timescale_version(programs: Path) -> str:

@@ -49,9 +49,10 @@ def timescale_programs() -> Path | None:
 class Postgres:
     """A cluster in a temporary folder, on a free port; as root it runs as another user."""
 
-    def __init__(self, programs: Path, *, timescale: bool) -> None:
+    def __init__(self, programs: Path, *, timescale: bool, parent: Path | None = None) -> None:
+        """`parent`: the folder to make its own in."""
         self._programs = programs
-        self._folder = Path(tempfile.mkdtemp(prefix="ganzhi-pg-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="ganzhi-pg-", dir=parent))
         self._timescale = timescale
         self.port = free_port()
 
@@ -86,6 +87,14 @@ class Postgres:
         """Stop as `mode` says: fast or immediate."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self._run("pg_ctl", "-D", self._folder / "data", "-m", mode, "-w", "-s", "stop")
+
+    def pids(self) -> list[int]:
+        """The server's processes, the postmaster first; none while it is stopped. On Linux."""
+        try:
+            first = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+            return [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
+        except FileNotFoundError:
+            return []
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"

@@ -77,7 +77,7 @@ class Worker:
     def start(self) -> None:
         """Start without waiting."""
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen([sys.executable, "-m", "ingest.cli", self._command],
+            self._process = subprocess.Popen([sys.executable, "-m", "ingest.cli", *self._command.split()],
                                              env=environment(**self._settings), stdout=log, stderr=log)  # fmt: skip
 
     def wait_ready(self) -> Metrics:
@@ -94,11 +94,11 @@ class Worker:
         return metrics
 
     def metrics(self) -> Metrics:
-        """One scrape."""
-        _, text = self.get("metrics")
+        """One scrape; nothing while it is refused (503), as everybody's may be when many scrape at once."""
+        status, text = self.get("metrics")
         return Metrics({
             (sample.name, tuple(sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(text if status == 200 else "")
             for sample in family.samples
         })  # fmt: skip
 
@@ -123,6 +123,16 @@ class Worker:
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf(
             "SC_PAGE_SIZE"
         )
+
+    def descriptors(self) -> int:
+        """How many files and sockets it has open, on Linux."""
+        assert self._process
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
+    def threads(self) -> int:
+        """How many threads it has, on Linux."""
+        assert self._process
+        return len(list(Path(f"/proc/{self._process.pid}/task").iterdir()))
 
     def kill(self) -> None:
         """SIGKILL: it can do nothing about it."""
