@@ -1,4 +1,4 @@
-"""Readings, rollups and indicators of a division, domain and period as CSV or Parquet, streamed.
+"""Readings, events, rollups and indicators of a division, domain and period as CSV or Parquet, streamed.
 
 The session is read-only and names its tables without a schema: a city's reader exports its own rows.
 Memory does not grow with rows: CSV is the server's COPY passed on, Parquet comes by a cursor, a block
@@ -8,7 +8,7 @@ at a time. Rows come in no particular order: sorting them would take the server'
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -20,9 +20,10 @@ from devices.division import DIVISIONS, DOMAINS, PROVINCE, city, today
 from ingest import store
 from ingest.settings import SettingsError
 from ingest.terminal import CommandError
+from ingest.terminals import find
 from schemas.sql import queries
 
-SQL = queries("export.sql")
+SQL, FORGET = queries("export.sql"), queries("forget.sql")
 BLOCK_ROWS = 20_000
 """Of Parquet, fetched at once and held in memory: about 20 MB as Python objects."""
 ROW_GROUP_ROWS = 200_000
@@ -38,6 +39,7 @@ class What(StrEnum):
     """What can be exported; each is a statement of `schemas/sql/export.sql`."""
 
     READINGS = "readings"
+    EVENTS = "events"
     HOURLY = "hourly"
     DAILY = "daily"
     INDICATORS = "indicators"
@@ -52,12 +54,18 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows: `divisions` and `domain` None mean all; from `since` to before `until`, both with a zone."""
+    """Which rows: `divisions`, `domain`, `terminals` None mean all; from `since` to before `until`, with a zone."""
 
     divisions: list[int] | None
     domain: str | None
     since: datetime
     until: datetime
+    terminals: list[int] | None = None
+    """Ids."""
+
+
+OF_TERMINALS = (What.READINGS, What.EVENTS, What.DAILY)
+"""What there is of one terminal."""
 
 
 def select(what: What, division: int, domain: str | None, since: datetime, until: datetime) -> Selection:
@@ -71,6 +79,15 @@ def select(what: What, division: int, domain: str | None, since: datetime, until
     if since >= until:
         raise SettingsError(f"--from {since.isoformat()} is not before --to {until.isoformat()}")
     return Selection(_within(division), domain, since, until)
+
+
+def of_terminal(conn: Connection[Any], code: str, chosen: Selection) -> Selection:
+    """Of these rows those of a terminal, by its code or an alias, and of those that were discovered as it.
+
+    Raises `CommandError` when there is none that whoever is connected may see.
+    """
+    rows = conn.execute(FORGET["terminals"], {"id": find(conn, code)}).fetchall()
+    return replace(chosen, terminals=[id_ for id_, _ in rows])
 
 
 def _within(code: int) -> list[int] | None:

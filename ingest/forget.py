@@ -4,14 +4,14 @@ First its row is emptied, and no worker writes for it any more once all have see
 a chunk or partition at a time, each in a transaction of its own, beside which readings come in. Breaks it off,
 the same command with the code `forgotten:ID`, which it says at once, does the rest.
 
-What stays: the row's id, rows of rejections without payload and details, rollups by cell, which name no terminal
-(maintenance counts those anew that still have their readings), and backups.
+What stays: the row's id and when that was last heard, rows of rejections without payload and details, rollups by
+cell, which name no terminal (maintenance counts those anew that still have their readings), and backups.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,38 @@ BEFORE_IMEI = r"(?<![0-9])(?:[0-9]{5,10})?"
 """CTWing's device ids end in the IMEI, with the product's number before it; others put a letter or _ between."""
 AFTER = rf"(?:[:/](?:[A-Za-z][\w.-]*|(?:[0-9]{{1,5}}/){{2}}[0-9]{{1,5}}))?[.:/]?(?!{IN_CODE})"
 """A metric or an LwM2M path, a base name's separator, or the end of a sentence."""
+HIDDEN = "forgotten"
+"""What stands in a topic, and as a rejection's gateway, where the name did."""
+
+
+class Names:
+    """What a terminal is called; nothing of one that is forgotten already."""
+
+    def __init__(self, codes: Iterable[str]) -> None:
+        """`codes` are canonical codes and aliases, with their schemes."""
+        self.codes = {code for code in codes if not code.startswith(FORGOTTEN)}
+        schemes = {text: scheme for scheme, text in map(_parts, self.codes)}
+        self._long = {text: scheme for text, scheme in schemes.items() if len(text) >= NAMED_CHARACTERS}
+        self.texts = list(self._long)
+        """Without their schemes; those that do not stand anywhere by chance."""
+        self.sparkplug = any(code.startswith("spb:") for code in self.codes)
+        self._pattern = re.compile("|".join(map(_pattern, self.texts, self._long.values())))
+
+    def stand_in(self, text: str) -> bool:
+        """Whether one of them does, whole."""
+        return bool(self.texts and self._pattern.search(text))
+
+    def without(self, topic: str) -> str | None:
+        """A topic without the levels that are one of them; None: it names another, or nobody."""
+        levels = topic.split("/")
+        hidden = [HIDDEN if level in self.codes or level in self._long else level for level in levels]
+        is_node = False
+        if levels[0] == "spBv1.0" and len(levels) in (4, 5):
+            _, group, _, edge, *device = levels
+            if "/".join((f"spb:{group}", edge, *device)) in self.codes:
+                hidden[4:] = [HIDDEN for _ in device]
+                is_node = not device  # whose name is its gateway's, which stays
+        return "/".join(hidden) if is_node or hidden != levels else None
 
 
 @dataclass(slots=True)
@@ -63,7 +95,7 @@ def forget(conn: Connection[Any], code: str, tell: Callable[[str], object], seen
     done = Forgotten(f"{FORGOTTEN}{number}")
     rows = conn.execute(SQL["terminals"], {"id": number}).fetchall()
     ids = [id_ for id_, _ in rows]
-    names = [name for _, name in rows] + [name for (name,) in conn.execute(SQL["names"], [ids])]
+    names = Names([name for _, name in rows] + [name for (name,) in conn.execute(SQL["names"], [ids])])
     # While the names are known; and again for what comes until every worker has seen it.
     done.rejections = _empty_rejections(conn, names)
     _empty(conn, ids, names, done.code)
@@ -74,13 +106,21 @@ def forget(conn: Connection[Any], code: str, tell: Callable[[str], object], seen
     return done
 
 
-def _empty(conn: Connection[Any], ids: list[int], names: list[str], forgotten: str) -> None:
+def _empty(conn: Connection[Any], ids: list[int], names: Names, forgotten: str) -> None:
     with conn.transaction():
         conn.execute(REGISTRY["lock"])
+        gateways = conn.execute(SQL["own_gateways"], {"names": names.texts, "ids": ids}).fetchall()
+        for n, (name,) in enumerate(gateways):
+            renamed = {"name": name, "forgotten": f"{forgotten}-{n}" if n else forgotten}
+            for step in ("empty_gateway", "unhear", "unnumber", "rename_gaps", "rename_maintenance"):
+                conn.execute(SQL[step], renamed)
+        for step in ("births", "requests"):
+            conn.execute(SQL[step], [list(names.codes)])
         conn.execute(SQL["aliases"], [ids])
         conn.execute(SQL["empty"], [ids])
         conn.execute(SQL["changed"], [ids])
-        conn.execute(SQL["audited"], {"forgotten": forgotten, "names": names})
+        subjects = [*names.codes, *(name for (name,) in gateways)]
+        conn.execute(SQL["audited"], {"forgotten": forgotten, "names": subjects})
         conn.execute(TERMINALS["audit"], ["terminals forget", forgotten, Jsonb({"terminals": len(ids)})])
 
 
@@ -89,36 +129,38 @@ def _delete_sent(
 ) -> None:
     storage = storage_of(conn)
     for name, since, until, *_ in conn.execute(SPANS[f"spans_{storage}"]).fetchall():
-        if gone := conn.execute(SQL["readings"], [ids, since, until]).rowcount:
+        gone = sum(conn.execute(SQL["readings"], [id_, since, until]).rowcount for id_ in ids)
+        if gone:
             tell(f"{name}: {gone:,} readings")
             done.readings += gone
     done.events = conn.execute(SQL["events"], [ids]).rowcount
+    for step in ("gateways", "empty"):  # a worker that had not seen it may have noted what it came through
+        conn.execute(SQL[step], [ids])
     if storage == "timescale" and (daily := conn.execute(SQL["daily"]).fetchone()):
         conn.execute(sql.SQL(SQL["rollup"]).format(sql.Identifier(*daily[0].split("."))), [ids])
 
 
-def _empty_rejections(conn: Connection[Any], names: list[str]) -> int:
+def _empty_rejections(conn: Connection[Any], names: Names) -> int:
     """Empty the rejections that name the terminal; how many. Whoever's name only begins like its keeps theirs."""
-    bare = {text: scheme for scheme, text in map(_parts, names) if len(text) >= NAMED_CHARACTERS}
-    if not bare:
+    if not names.codes:
         return 0
-    named = re.compile("|".join(map(_pattern, bare.values(), bare)))
-    found = [
-        number for number, payload, detail in conn.cursor().stream(SQL["mentions"], [list(bare)])
-        if named.search(_text(payload)) or named.search(detail)
-    ]  # fmt: skip
-    return conn.execute(SQL["empty_rejections"], [found]).rowcount
+    asked = {"sparkplug": names.sparkplug, "texts": names.texts}
+    found: dict[int, str] = {}
+    for number, topic, payload, detail in conn.cursor().stream(SQL["mentions"], asked):
+        without = names.without(topic)
+        if without is not None or names.stand_in(_text(payload)) or names.stand_in(detail):
+            found[number] = topic if without is None else without
+    emptied = {"ids": list(found), "topics": list(found.values()), "names": names.texts}
+    return conn.execute(SQL["empty_rejections"], emptied).rowcount
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Scheme and value; a code of no scheme is its own value. None of what is forgotten already."""
+    """Scheme and value; a code of no scheme is its own value."""
     scheme, _, value = name.partition(":")
-    if name.startswith(FORGOTTEN):
-        return "", ""
     return (scheme, value) if canonical(name).scheme == scheme or scheme == "other" else ("other", name)
 
 
-def _pattern(scheme: str, text: str) -> str:
+def _pattern(text: str, scheme: str) -> str:
     """What matches this name and no longer one."""
     before = BEFORE_IMEI if scheme == "imei" else BEFORE.format(scheme=scheme)
     return before + re.escape(text) + AFTER

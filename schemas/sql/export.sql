@@ -5,11 +5,22 @@
 COPY ({rows}) TO STDOUT (FORMAT csv, HEADER)
 
 -- name: readings
-SELECT observed_at, terminal, metric, unit, value, quality, division, domain
-FROM reading_detail
+-- As reading_detail, which has no ids: by its code a terminal's readings are looked for in all of them.
+SELECT observed_at, terminal.code AS terminal, metric.name AS metric, metric.unit, value, quality, cell.division, cell.domain
+FROM reading JOIN terminal ON terminal.id = terminal_id JOIN metric ON metric.id = metric_id JOIN cell ON cell.id = cell_id
 WHERE observed_at >= %(since)s::timestamptz AND observed_at < %(until)s::timestamptz
-  AND (%(divisions)s::int[] IS NULL OR division = ANY (%(divisions)s::int[]))
-  AND (%(domain)s::text IS NULL OR domain = %(domain)s::text)
+  AND (%(divisions)s::int[] IS NULL OR cell.division = ANY (%(divisions)s::int[]))
+  AND (%(domain)s::text IS NULL OR cell.domain = %(domain)s::text)
+  AND (%(terminals)s::int[] IS NULL OR terminal_id = ANY (%(terminals)s::int[]))
+
+-- name: events
+-- Division and domain are the terminal's of today.
+SELECT observed_at, terminal.code AS terminal, event.name AS event, body::text AS body, terminal.division, terminal.domain
+FROM event JOIN terminal ON terminal.id = terminal_id
+WHERE observed_at >= %(since)s::timestamptz AND observed_at < %(until)s::timestamptz
+  AND (%(divisions)s::int[] IS NULL OR terminal.division = ANY (%(divisions)s::int[]))
+  AND (%(domain)s::text IS NULL OR terminal.domain = %(domain)s::text)
+  AND (%(terminals)s::int[] IS NULL OR terminal_id = ANY (%(terminals)s::int[]))
 
 -- name: hourly
 SELECT bucket, cell.division, cell.domain, metric.name AS metric, metric.unit, n, sum, min, max
@@ -26,6 +37,7 @@ FROM reading_daily JOIN terminal ON terminal.id = terminal_id JOIN metric ON met
 WHERE bucket >= %(since)s::timestamptz AND bucket < %(until)s::timestamptz
   AND (%(divisions)s::int[] IS NULL OR terminal.division = ANY (%(divisions)s::int[]))
   AND (%(domain)s::text IS NULL OR terminal.domain = %(domain)s::text)
+  AND (%(terminals)s::int[] IS NULL OR terminal_id = ANY (%(terminals)s::int[]))
 
 -- name: indicators
 -- A day counts as its midnight in UTC, like the period's ends: --from 2026-11-01 means the day of that name.

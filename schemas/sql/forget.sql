@@ -36,11 +36,54 @@ INSERT INTO registry_change (terminals) VALUES (%s)
 
 -- name: audited
 -- What was done to it before stays, without its names.
-UPDATE audit SET subject = %(forgotten)s, detail = detail - '{alias,retired}'::text[]
-WHERE subject = ANY(%(names)s)
+UPDATE audit
+SET subject = CASE WHEN subject = ANY(%(names)s) THEN %(forgotten)s ELSE subject END,
+    detail = CASE WHEN detail ->> 'gateway' = ANY(%(names)s) THEN jsonb_set(detail, '{gateway}', to_jsonb(%(forgotten)s::text))
+                  ELSE detail END - '{alias,retired,name,owner,contact}'::text[]
+WHERE subject = ANY(%(names)s) OR detail ->> 'gateway' = ANY(%(names)s)
+
+-- name: own_gateways
+-- A terminal that publishes for itself is its own gateway: no other terminal names it.
+SELECT name FROM gateway
+WHERE name = ANY(%(names)s)
+  AND NOT EXISTS (SELECT FROM terminal WHERE terminal.gateway = gateway.name AND id <> ALL(%(ids)s))
+  AND NOT EXISTS (SELECT FROM terminal_gateway AS others
+                  WHERE others.gateway = gateway.name AND others.terminal_id <> ALL(%(ids)s))
+
+-- name: empty_gateway
+-- Its number stays, as a terminal's does: the observer's arrays go by it.
+UPDATE gateway
+SET name = %(forgotten)s, division = NULL, kind = NULL, owner = NULL, contact = NULL, utc_offset = NULL, state = NULL,
+    first_seen = NULL, last_seen = NULL, registered_at = NULL, said_offline_at = NULL, firmware = NULL
+WHERE name = %(name)s
+
+-- name: unhear
+-- The observer takes these rows away once it has read them; where there is none they wait.
+UPDATE heard SET gateways = gateways - %(name)s::text WHERE gateways ? %(name)s
+
+-- name: unnumber
+DELETE FROM gateway_sequence WHERE gateway = %(name)s
+
+-- name: rename_gaps
+UPDATE coverage_gap SET gateway = %(forgotten)s WHERE gateway = %(name)s
+
+-- name: rename_maintenance
+UPDATE planned_maintenance SET gateway = %(forgotten)s WHERE gateway = %(name)s
+
+-- name: gateways
+DELETE FROM terminal_gateway WHERE terminal_id = ANY(%s)
+
+-- name: requests
+DELETE FROM sparkplug_request WHERE 'spb:' || edge = ANY(%s)
+
+-- name: births
+-- What it said of itself when it was born, and by which aliases.
+DELETE FROM sparkplug_birth WHERE concat_ws('/', 'spb:' || edge, nullif(device, '')) = ANY(%s)
 
 -- name: readings
-DELETE FROM reading WHERE terminal_id = ANY(%s) AND observed_at >= %s AND observed_at < %s
+-- One terminal at a time: for a list TimescaleDB unpacks the whole chunk, for one the batches that may hold it
+-- (measured: 2.28.3 and 2.29.2, 2,400 batches and 1).
+DELETE FROM reading WHERE terminal_id = %s AND observed_at >= %s AND observed_at < %s
 
 -- name: events
 DELETE FROM event WHERE terminal_id = ANY(%s)
@@ -55,15 +98,19 @@ WHERE view_schema = 'public' AND view_name = 'reading_daily'
 DELETE FROM {} WHERE terminal_id = ANY(%s)
 
 -- name: mentions
--- Rejections that hold one of these texts, perhaps as a part of a longer one: who asks looks closer.
-SELECT id, payload, detail::text FROM rejection
-WHERE EXISTS (
-    SELECT FROM unnest(%s::text[]) AS named (text)
-    WHERE position(convert_to(named.text, 'UTF8') IN payload) > 0 OR position(named.text IN detail::text) > 0)
+-- Rejections that hold one of these texts, perhaps as a part of a longer one, and those of Sparkplug's topics: who
+-- asks looks closer.
+SELECT id, topic, payload, detail::text FROM rejection
+WHERE (%(sparkplug)s AND topic LIKE 'spBv1.0/%%') OR EXISTS (
+    SELECT FROM unnest(%(texts)s::text[]) AS named (text)
+    WHERE position(convert_to(named.text, 'UTF8') IN payload) > 0 OR position(named.text IN detail::text) > 0
+          OR position(named.text IN topic) > 0)
 
 -- name: empty_rejections
 -- That there was a refusal stays, with its counts; nothing is left to replay.
 UPDATE rejection
-SET payload = '', resolved_at = coalesce(resolved_at, now()),
+SET payload = '', resolved_at = coalesce(resolved_at, now()), topic = new.topic,
+    gateway = CASE WHEN gateway = ANY(%(names)s) THEN 'forgotten' ELSE gateway END,
     detail = jsonb_build_array(jsonb_build_object('index', NULL, 'reason', reason, 'detail', 'forgotten'))
-WHERE id = ANY(%s)
+FROM unnest(%(ids)s::bigint[], %(topics)s::text[]) AS new (id, topic)
+WHERE rejection.id = new.id

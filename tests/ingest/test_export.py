@@ -30,6 +30,9 @@ INSERT INTO reading
 SELECT '2026-11-01Z'::timestamptz + hour * interval '1 hour', terminal.id, metric, cell.id,
        hour + terminal.id / 8.0 + 2.0 ^ -30, hour % 3
 FROM terminal JOIN cell USING (division, domain), generate_series(0, 71) AS hour, generate_series(1, 2) AS metric;
+INSERT INTO event
+SELECT '2026-11-01Z'::timestamptz + hour * interval '7 hours', id, 'door', jsonb_build_object('vs', '"' || hour || '"')
+FROM terminal, generate_series(0, 9) AS hour;
 INSERT INTO indicator
 SELECT day, name, division, part, whole, part / whole, 3
 FROM unnest('{{370000,{CITY},{COUNTY},{ELSEWHERE}}}'::int[]) AS division,
@@ -39,6 +42,8 @@ FROM unnest('{{370000,{CITY},{COUNTY},{ELSEWHERE}}}'::int[]) AS division,
 ROWS = {
     What.READINGS: "SELECT observed_at, terminal, metric, unit, value, quality, division, domain FROM reading_detail "
     "WHERE observed_at >= %s AND observed_at < %s",
+    What.EVENTS: "SELECT observed_at, code, event.name, body::text, division, domain FROM event "
+    "JOIN terminal ON terminal.id = terminal_id WHERE observed_at >= %s AND observed_at < %s",
     What.HOURLY: "SELECT bucket, division, domain, metric.name, unit, n, sum, min, max FROM reading_hourly "
     "JOIN cell ON cell.id = cell_id JOIN metric ON metric.id = metric_id WHERE bucket >= %s AND bucket < %s",
     What.DAILY: "SELECT bucket, code, metric.name, unit, n, sum, min, max, division, domain FROM reading_daily "
@@ -55,7 +60,8 @@ def quiet(_):
 
 def seed(database):
     if database.storage == "postgres":
-        database.rows("SELECT ensure_days('reading', %s)", DAYS)
+        for table in ("reading", "event"):
+            database.rows("SELECT ensure_days(%s::regclass, %s)", table, DAYS)
     database.execute(SEED)
     with store.connect(database.url) as conn:
         roles.make(conn, None, [CITY])
@@ -173,6 +179,29 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
+def test_one_terminal(filled):
+    """By its code or an alias, with what was discovered under that; a city's reader gets none of another city's."""
+    mine, under_alias, other = filled.rows(f"SELECT id, code FROM terminal WHERE division = {COUNTY} "
+                                           f"OR (division, domain) = ({ELSEWHERE}, 'other') ORDER BY id")  # fmt: skip
+    filled.execute(f"UPDATE terminal SET code = 'ctwing:1', state = 'retired' WHERE id = {under_alias[0]}; "
+                   f"INSERT INTO alias VALUES ('ctwing', '1', {mine[0]})")  # fmt: skip
+    whole = export.select(What.READINGS, 370000, None, SINCE, UNTIL)
+    for role in ("ganzhi_reader", f"ganzhi_reader_{CITY}"):
+        with export.session(reader(filled, role)) as conn:
+            chosen = export.of_terminal(conn, "ctwing:1", whole)
+        for what in export.OF_TERMINALS:
+            expected = {
+                row for row in filled.rows(ROWS[what], SINCE, UNTIL) if row[1] in {mine[1], "ctwing:1"}
+            }
+            assert exported(reader(filled, role), what, chosen) == expected
+            assert {row[1] for row in expected} == {mine[1], "ctwing:1"}
+    with (
+        export.session(reader(filled, f"ganzhi_reader_{CITY}")) as conn,
+        pytest.raises(CommandError, match="no terminal"),
+    ):
+        export.of_terminal(conn, other[1], whole)
+
+
 @pytest.mark.parametrize("storage", ["postgres"], indirect=True)
 def test_the_session_writes_nothing(filled):
     """Whoever it connects as."""
@@ -226,6 +255,10 @@ def test_indicators_are_of_the_days_that_are_named(filled, zone):
         (["--from", "yesterday", "--to", "2026-11-02"], "yesterday"),
         (["--from", "2026-11-02", "--to", "2026-11-02"], "not before"),
         (["--from", "2026-11-01", "--to", "2026-11-02", "--format", "parquet"], "--out"),
+        (
+            ["--from", "2026-11-01", "--to", "2026-11-02", "--what", "hourly", "--terminal", "a"],
+            "names no terminal",
+        ),
         (
             ["--from", "2026-11-01", "--to", "2026-11-02", "--what", "indicators", "--domain", "other"],
             "of a place",
