@@ -5,7 +5,7 @@ and only what is refused is looked at one by one.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -16,7 +16,9 @@ import numpy.typing as npt
 from devices.division import cell_division
 from devices.index import MISSING
 from devices.index import Rows as RegistryRows
+from devices.paths import NO_GATEWAY
 from devices.registry import Gateway, Registry, Terminal
+from ingest.columns import Columns, Floats
 from ingest.copy import POSTGRES_EPOCH, Rows, reading_rows
 from schemas.message import Message
 from schemas.reading import RELATIVE_BELOW, Event, Name, Part
@@ -32,12 +34,13 @@ HASHED_WITH_GIL_BYTES = 2047
 EARLIEST = 0.0
 """No sensor speaks of a time before 1970; whatever says so has lost its clock."""
 SUSPECT, FROM_ARRIVAL, CONVERTED, REPAIRED, LATE = 1, 2, 4, 8, 16
+GATEWAY_CHANGED = "gateway_changed"
+"""An event of ours: a terminal came through another gateway than before; body: old, new."""
 FLAGS = {"suspect": SUSPECT, "arrival_time": FROM_ARRIVAL, "unit_converted": CONVERTED,
          "clock_repaired": REPAIRED, "late": LATE}  # fmt: skip
 
 Refusals = dict[int, list[Refusal]]
 """By number of the part."""
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -59,10 +62,7 @@ class Batch:
     """Numbers of the messages without a part: what they say depends on the database (Sparkplug)."""
     births: list[tuple[int, Birth]] = field(default_factory=list)
     """Sparkplug births, each with the number of its part."""
-    names: list[Name] = field(default_factory=list)
-    units: list[str | None] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    columns: Columns = field(default_factory=Columns)
     readings: int = 0
     """Readings received in the batch, refused ones included."""
     size: int = 0
@@ -80,22 +80,19 @@ class Batch:
         for part in parts:
             if part.identity is None:
                 whole = whole or _hash(message.payload + b"\0" + message.topic.encode())
-            self._add_part(number, part, whole if part.identity is None else _hash(part.identity))
+            self._add_part(part, whole if part.identity is None else _hash(part.identity))
+        self.message_of += [number] * len(parts)
         return self.readings - before
 
-    def _add_part(self, number: int, part: Part, hashed: bytes) -> None:
+    def _add_part(self, part: Part, hashed: bytes) -> None:
         if not part.absolute:
             self.nonces[len(self.parts)] = os.urandom(16)
         if part.births:
             self.births += [(len(self.parts), birth) for birth in part.births]
         self.parts.append(part)
-        self.message_of.append(number)
         self.digests.append(_digest(part, hashed))
-        self.names += part.names
-        self.units += part.units
-        self.values += part.values
-        self.times += part.times
-        readings = reading_count(part)
+        self.columns.add(part)
+        readings = reading_count(part) if part.refusals else len(part.values)
         self.readings += readings
         self.size += readings + len(part.events)
 
@@ -132,7 +129,8 @@ ARRIVAL = np.dtype([("part", "i4"), ("terminal", "i4")])
 class SealedEvent(NamedTuple):
     """An event that is ready to be written; `observed_at` in Unix seconds.
 
-    `heard`: it shows its terminal alive, neither late nor the platform's word alone.
+    `heard`: it shows its terminal alive, neither late nor the platform's word alone. `cell`: it came as a reading of
+    this cell, and counts as one in the books.
     """
 
     part: int
@@ -141,6 +139,7 @@ class SealedEvent(NamedTuple):
     name: str
     body: Any
     heard: bool
+    cell: int | None = None
 
 
 @dataclass(slots=True)
@@ -153,6 +152,8 @@ class Sealed:
     refusals: Refusals
     refused: npt.NDArray[np.void] = field(default_factory=lambda: np.empty(0, ARRIVAL))
     """Of refused readings those that show their terminal alive: known, neither late nor an offline notice."""
+    moves: list[SealedEvent] = field(default_factory=list)
+    """One for each terminal that came through a gateway that this worker has not met it at."""
 
     def without(self, known: Mask) -> "Sealed":
         """What is left without the parts that are known already."""
@@ -165,6 +166,7 @@ class Sealed:
             [event for event in self.events if not known[event.part]],
             {part: refusals for part, refusals in self.refusals.items() if not known[part]},
             self.refused[~known[self.refused["part"]]],
+            [move for move in self.moves if not known[move.part]],
         )
 
 
@@ -182,22 +184,34 @@ class Targets(NamedTuple):
 
 def reading_count(part: Part) -> int:
     """Readings of a part, those refused by its decoder included; an undecodable message has none."""
-    refused = sum(map(is_reading, part.refusals)) if part.refusals else 0
-    return len(part.values) + refused
+    return len(part.values) + refused_readings(part.refusals)
+
+
+def element_count(parts: Iterable[Part]) -> int:
+    """Readings and events of these parts, refused ones included."""
+    return sum(reading_count(p) + len(p.events) + sum(r.event for r in p.refusals) for p in parts)
 
 
 def is_reading(refusal: Refusal) -> bool:
-    """Whether a refusal is of one reading, rather than of a message or an event."""
+    """Whether a refusal is of readings, rather than of a message or an event."""
     return refusal.index is not None and not refusal.event
 
 
+def refused_readings(refusals: Iterable[Refusal]) -> int:
+    """How many readings were refused."""
+    return sum(refusal.count for refusal in refusals if is_reading(refusal))
+
+
 def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: float) -> Sealed:
-    """Check, convert, flag and encode a resolved batch. `max_age_seconds` inf: readings of any age."""
+    """Check, convert, flag and encode a resolved batch. `max_age_seconds` inf: readings of any age.
+
+    A number that is an identity (a cell, a card) becomes an event.
+    """
     frame = _Frame.of(batch, registry)
     refusals: Refusals = {n: list(p.refusals) for n, p in enumerate(batch.parts) if p.refusals}
     entries = registry.entries(targets.rows)
     values, converted = _converted(batch, entries["conversion"], registry)
-    times, relative, repaired = frame.observed(np.array(batch.times, np.float64))
+    times, relative, repaired = frame.observed(batch.columns.times())
     known = targets.rows != MISSING
     limits = registry.limits[:, entries["metric"]]
     future = times > frame.received + FUTURE_SECONDS
@@ -220,10 +234,18 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
         + LATE * late
     )  # fmt: skip
     cells = frame.cells(entries["cell"])
-    rows = _encode(good, times, entries["terminal"], entries["metric"], cells, values, quality)
+    named = np.flatnonzero(good & registry.identities[entries["metric"]])
+    kept = good.copy()
+    kept[named] = False
+    rows = _encode(kept, times, entries["terminal"], entries["metric"], cells, values, quality)
     events = _seal_events(batch, targets, frame, max_age_seconds, refusals)
     refused = _signs_of_life(bad[~late[bad]], batch, targets, frame, entries, values, registry)
-    return Sealed(rows, frame.part[good], events, refusals, refused)
+    elsewhere = np.flatnonzero(good & (frame.part_gateway[frame.part] != entries["gateway"]))
+    moves = _moves(elsewhere, events, targets, frame, entries, registry) if len(elsewhere) or events else []
+    if len(named):
+        columns = frame.part, times, entries["terminal"], entries["metric"], values, ~late, cells
+        events += _identities([column[named].tolist() for column in columns], registry)
+    return Sealed(rows, frame.part[kept], events, refusals, refused, moves)
 
 
 @dataclass(slots=True)
@@ -235,6 +257,7 @@ class _Frame:
     received: Floats
     part_received: Floats
     part_cell: npt.NDArray[np.int16]
+    part_gateway: npt.NDArray[np.int32]
     utc_offset: Floats | None
 
     @classmethod
@@ -245,12 +268,13 @@ class _Frame:
         received = np.fromiter((m.received_at for m in batch.messages), np.float64, len(batch.messages))[
             message
         ]
-        cells = np.fromiter((_place_cell(p, registry) for p in batch.places), np.int16, len(batch.places))[
-            message
-        ]
-        offsets = _utc_offsets(batch.places, registry.gateways)
-        return cls(part, np.cumsum(counts) - counts, received[part], received, cells,
-                   None if offsets is None else offsets[message][part])  # fmt: skip
+        places = {place: number for number, place in enumerate(dict.fromkeys(batch.places))}
+        place = np.fromiter(map(places.__getitem__, batch.places), np.int32, len(batch.places))[message]
+        cells = np.fromiter((_place_cell(p, registry) for p in places), np.int16, len(places))[place]
+        gateways = np.fromiter((registry.paths.number(p.gateway) for p in places), np.int32, len(places))
+        offsets = _utc_offsets(places, registry.gateways)
+        return cls(part, np.cumsum(counts) - counts, received[part], received, cells, gateways[place],
+                   None if offsets is None else offsets[place][part])  # fmt: skip
 
     def observed(self, times: Floats) -> tuple[Floats, Mask, Mask]:
         """Absolute times, which of them came from the arrival, which were repaired by the gateway's zone."""
@@ -272,7 +296,7 @@ def _place_cell(place: Place, registry: Registry) -> int:
     return 0 if division is None else registry.cells[cell_division(division), "other"]
 
 
-def _utc_offsets(places: list[Place], gateways: Mapping[str, Gateway]) -> Floats | None:
+def _utc_offsets(places: Iterable[Place], gateways: Mapping[str, Gateway]) -> Floats | None:
     """Seconds that a gateway's clock is ahead of UTC, NaN where none is registered; None: nowhere here."""
     if not any(g.utc_offset_seconds for g in gateways.values()):
         return None
@@ -283,7 +307,7 @@ def _utc_offsets(places: list[Place], gateways: Mapping[str, Gateway]) -> Floats
 
 
 def _converted(batch: Batch, conversion: npt.NDArray[np.int16], registry: Registry) -> tuple[Floats, Mask]:
-    values = np.array(batch.values, np.float64)
+    values = batch.columns.values()
     converted = conversion != 0
     if converted.any():
         scale, offset = registry.conversion_table[conversion[converted]].T
@@ -311,7 +335,7 @@ def _signs_of_life(
     arrivals = np.empty(len(timely), ARRIVAL)
     arrivals["part"], arrivals["terminal"] = frame.part[timely], entries["terminal"][timely]
     missing = targets.rows[timely] == MISSING
-    behind = (targets.behind.get((batch.names[i], batch.units[i]), 0) for i in timely[missing].tolist())
+    behind = (targets.behind.get(batch.columns.name(i), 0) for i in timely[missing].tolist())
     arrivals["terminal"][missing] = np.fromiter(behind, np.int32)
     online = registry.metrics.get("online")
     offline = ~missing & (entries["metric"][timely] == (online.id if online else 0)) & (values[timely] == 0)
@@ -325,7 +349,7 @@ def _why(
 ) -> Refusal:  # fmt: skip
     """The first reason that a reading was refused for; its index is the caller's to fill in."""
     if targets.rows[i] == MISSING:
-        return targets.refused[batch.names[i], batch.units[i]]
+        return targets.refused[batch.columns.name(i)]
     if future:
         return _in_future(ahead_seconds)
     if old:
@@ -357,15 +381,26 @@ def _seal_events(
     batch: Batch, targets: Targets, frame: _Frame, max_age_seconds: float, refusals: Refusals
 ) -> list[SealedEvent]:
     sealed = []
-    for number, part in enumerate(batch.parts):
+    for number, event in [(n, event) for n, part in enumerate(batch.parts) for event in part.events]:
         received = float(frame.part_received[number])
-        for event in part.events:
-            outcome = _seal_event(event, number, targets, received, max_age_seconds)
-            if isinstance(outcome, Refusal):
-                refusals.setdefault(number, []).append(replace(outcome, index=event.index, event=True))
-            else:
-                sealed.append(outcome)
+        outcome = _seal_event(event, number, targets, received, max_age_seconds)
+        if isinstance(outcome, Refusal):
+            refusals.setdefault(number, []).append(replace(outcome, index=event.index, event=True))
+        else:
+            sealed.append(outcome)
     return sealed
+
+
+def _identities(columns: list[list[Any]], registry: Registry) -> list[SealedEvent]:
+    """Events of the readings that are identities, with their digits as text.
+
+    Columns: part, time, terminal, metric, value, whether it is timely, cell.
+    """
+    names = {metric.id: name for name, metric in registry.metrics.items()}
+    return [
+        SealedEvent(part, time, terminal, names[metric], {"vs": f"{value:.16g}"}, timely, cell)
+        for part, time, terminal, metric, value, timely, cell in zip(*columns, strict=True)
+    ]
 
 
 def _seal_event(
@@ -383,9 +418,42 @@ def _seal_event(
     return SealedEvent(part, observed, found[0].id, found[1], event.body, heard)
 
 
+def _moves(
+    readings: npt.NDArray[np.int64], events: list[SealedEvent], targets: Targets, frame: _Frame,
+    entries: npt.NDArray[np.void], registry: Registry,
+) -> list[SealedEvent]:  # fmt: skip
+    """One for each terminal that came through a gateway unknown as its own: by these readings, or by events."""
+    entries, parts, rows = entries[readings], frame.part[readings], targets.rows[readings]
+    before, gateways = entries["gateway"], frame.part_gateway[parts]
+    usual = (before == NO_GATEWAY) | registry.paths.known(entries["terminal"], gateways)
+    named = gateways != NO_GATEWAY
+    registry.follow(rows[usual & named], gateways[usual & named])
+    found = [(int(entries["terminal"][i]), int(before[i]), int(gateways[i]), int(parts[i]))
+             for i in np.flatnonzero(~usual & named).tolist()]  # fmt: skip
+    found += _elsewhere(events, targets, frame, registry)
+    first = {(terminal, new): (old, part) for terminal, old, new, part in reversed(found)}
+    name = registry.paths.name
+    return [SealedEvent(part, float(frame.part_received[part]), terminal, GATEWAY_CHANGED,
+                        {"old": name(old), "new": name(new)}, heard=False)
+            for (terminal, new), (old, part) in first.items()]  # fmt: skip
+
+
+def _elsewhere(
+    events: list[SealedEvent], targets: Targets, frame: _Frame, registry: Registry
+) -> list[tuple[int, int, int, int]]:
+    """Terminal, its gateway, the one that an event came through instead, part."""
+    home = {terminal.id: terminal.gateway for terminal, _ in targets.events.values()}
+    found = []
+    for event in events:
+        old, new = home[event.terminal_id], int(frame.part_gateway[event.part])
+        if NO_GATEWAY not in {old, new} and old != new and not registry.paths.knows(event.terminal_id, new):
+            found.append((event.terminal_id, old, new, event.part))
+    return found
+
+
 def _digest(part: Part, hashed: bytes) -> bytes:
     """The key of a part in the ledger: 3 bytes of the newest hour it speaks of, for locality, and 13 of a hash."""
-    newest = max(part.times, default=0.0)
+    newest = max(part.times, default=0.0) if part.hashes is None else float(np.max(part.times))
     hour = int(newest / 3600) if RELATIVE_BELOW <= newest < 6e10 else 0
     return hour.to_bytes(3, "big") + hashed[:13]
 
@@ -396,6 +464,8 @@ def _hash(whole: bytes) -> bytes:
     SHA-256 has instructions of its own: 5 us for a pack of 8.5 kB, BLAKE2b takes 9. In pieces, because hashlib
     gives the GIL away for larger ones, and then waits for the writer's thread to give it back.
     """
+    if len(whole) <= HASHED_WITH_GIL_BYTES:
+        return sha256(whole).digest()
     digest = sha256(whole[:HASHED_WITH_GIL_BYTES])
     for begin in range(HASHED_WITH_GIL_BYTES, len(whole), HASHED_WITH_GIL_BYTES):
         digest.update(whole[begin : begin + HASHED_WITH_GIL_BYTES])

@@ -31,6 +31,8 @@ from schemas.message import Message
 SLICE_MESSAGES = 500
 SLICE_SECONDS = 0.002
 """Decoding gives the loop back this often, so that the socket, the scrape and the writer are served."""
+BROKEN_OFF_SECONDS = 150
+"""A transaction that lasts longer is not coming to an end: a statement is given 60 s, and most need 20 ms."""
 SILENT_SECONDS = 15
 """A write takes 20 ms; one that takes this long waits for a database that is not there."""
 QUIET_SECONDS = 0.005
@@ -53,7 +55,7 @@ class Pipeline:
         clock: Callable[[], float] = time.time,
         command: Callable[[str, bytes], object] = lambda _topic, _payload: None,
     ) -> None:
-        """`command` publishes a Sparkplug command: topic and payload."""
+        """`command` publishes a Sparkplug command or a gateway's refusals: topic and payload."""
         self._batch_readings = settings.batch_readings
         self._batch_seconds = settings.batch_seconds
         self._source = source
@@ -78,7 +80,7 @@ class Pipeline:
         self._filling = Batch()
         self._undecoded_bytes = 0
         """Payloads of the batch that the writer decodes."""
-        self._received_at = clock()
+        self._received_at = time.monotonic()
         self.received = 0
         """Messages taken from the source."""
 
@@ -100,8 +102,16 @@ class Pipeline:
     async def run(self) -> None:
         """Until the source stops; then what was received is committed and acknowledged."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(in_daemon(self._thread.run), name="write")
+            writing = tasks.create_task(in_daemon(self._thread.run), name="write")
+            watching = tasks.create_task(self._watch(), name="watch")
+            writing.add_done_callback(lambda _: watching.cancel())
             tasks.create_task(self._fill_batches(), name="receive")
+
+    async def _watch(self) -> None:
+        """Let nothing wait for a server for ever that accepts and does not answer."""
+        while True:
+            await asyncio.sleep(SILENT_SECONDS)
+            self._thread.break_off(BROKEN_OFF_SECONDS)
 
     def oldest_seconds(self) -> float:
         """Age of the oldest message that is received and not yet committed; 0 without any."""
@@ -110,7 +120,7 @@ class Pipeline:
 
     def quiet_seconds(self) -> float:
         """How long nothing has come, with nothing left to commit; 0 while there is."""
-        return 0.0 if self._filling.messages or self._unsettled else self._clock() - self._received_at
+        return 0.0 if self._filling.messages or self._unsettled else time.monotonic() - self._received_at
 
     # receive, decode, batch
 
@@ -136,7 +146,7 @@ class Pipeline:
 
     async def _take(self, messages: list[Message]) -> None:
         """Decode messages into the batch, in slices; full batches are handed over on the way."""
-        self._received_at = self._clock()
+        self._received_at = time.monotonic()
         self.received += len(messages)
         routes, readings, begun = Counter[str](), 0, time.perf_counter()
         for message in messages:
@@ -163,10 +173,12 @@ class Pipeline:
         assert message.sequence is not None
         if not gateway or not self._numbering or message.retain:
             return
-        if message.duplicate:
-            self._numbering.again(gateway, message.sequence)
+        source = gateway if message.epoch is None else f"{gateway} {message.epoch}"
+        behind = message.epoch is not None and self._numbering.behind(source, message.sequence)
+        if message.duplicate or behind:
+            self._numbering.again(source, message.sequence)
         else:
-            missing = self._numbering.missing(gateway, message.sequence)
+            missing = self._numbering.missing(source, message.sequence)
             self._metrics.sequence_gaps.labels("gateway").inc(missing)
 
     def _enter(self, decoded: Decoded) -> None:
@@ -187,8 +199,9 @@ class Pipeline:
     def _is_due(self, *, quiet: bool) -> bool:
         if not self._filling.messages:
             return False
-        old = self._clock() - self._filling.messages[0].received_at >= self._batch_seconds
-        return self._is_full() or (not self._unsettled and (quiet or old))
+        age = self._clock() - self._filling.messages[0].received_at
+        young = 0 <= age < self._batch_seconds  # older than nothing: the clock was set back
+        return self._is_full() or (not self._unsettled and (quiet or not young))
 
     async def _hand_over(self) -> None:
         """Give the batch to the writer, once there is room: beyond that the broker keeps what comes."""
@@ -206,6 +219,8 @@ class Pipeline:
         for number, refusal in outcome.refused.items():
             batch.messages[number].refusal = refusal
         self._source.acknowledge(batch.messages)
+        for topic, payload in outcome.feedback:
+            self._command(topic, payload)
         self._metrics.commit(outcome, len(batch.messages), batch.readings)
         received_at = np.fromiter((m.received_at for m in batch.messages), np.float64, len(batch.messages))
         self._metrics.time(outcome, received_at, self._clock(), seconds)

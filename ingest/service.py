@@ -1,6 +1,7 @@
 """One worker: the pipeline, its HTTP side and its signals, put together and taken apart again."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 import socket
@@ -25,6 +26,7 @@ from ingest.quota import PerMinute
 from ingest.settings import OnUnknownGateway, Settings, SettingsError
 from ingest.sources import Pushes, Sources
 from ingest.write import Writer
+from schemas import scan
 from schemas.routes import Routes
 
 log = structlog.get_logger()
@@ -33,6 +35,9 @@ DRAIN_SECONDS = 25
 READY_SECONDS = 5
 OPEN_SECONDS = 20
 GARBAGE_SECONDS = 60
+WANTED_SECONDS = 0.5
+GARBAGE_BYTES = 1024
+"""Of a row of garbage, on average of a minute's: a flood of 1 MiB each fills 14 GiB a day by default, not 14 TiB."""
 SWITCH_SECONDS = 0.0002
 """How long the writer's thread waits for the GIL behind each answer of the database, several a batch."""
 QUIET_SECONDS = 3.0
@@ -54,10 +59,12 @@ def assemble(settings: Settings, client_id: str, *, leaving: bool = False) -> Wo
     kind = CodecTransport if settings.mqtt_version == "5" else PahoTransport
     transport = kind(settings, settings.topics or routes.filters, client_id, leaving=leaving)
     metrics = Metrics((*routes.names, NO_ROUTE))
-    quota = PerMinute(settings.rejections_per_minute, time.monotonic)
-    writer = Writer(settings, client_id, lambda _: not quota.take(), time.time)
+    limit = settings.rejections_per_minute
+    quota = PerMinute(limit, time.monotonic, limit * GARBAGE_BYTES)
+    writer = Writer(settings, client_id, lambda size_bytes: not quota.take(size_bytes), time.time)
     decode = Decode(routes, settings.max_payload_bytes, writer.registry,
                     only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT,
+                    gateway_division=settings.gateway_division,
                     by_name=decoders(settings) | {"sparkplug": births.later})  # fmt: skip
     pushes = Pushes() if settings.push_port and not leaving else None
     source = Sources(transport, pushes) if pushes else transport
@@ -70,23 +77,25 @@ async def run(settings: Settings, number: int) -> None:
     client_id = f"{settings.client_id}-{number}"
     worker = assemble(settings, client_id)
     port = settings.http_port + number if settings.http_port else 0
-    servers = [http.server(_application(settings, worker))]
+    servers = [http.server(_application(settings, worker), settings)]
     listening = [listen(settings.http_host, port)]
     if settings.push_port and worker.pushes:
         door = push.Door(settings, worker.pushes, lambda: worker.pipeline.database_up, time.time)
-        servers.append(http.server(door.application(), push.CONNECTIONS))
+        servers.append(http.server(door.application(), settings, push.CONNECTIONS, anybody=True))
         listening.append(listen(settings.http_host, settings.push_port + number, "GANZHI_PUSH_PORT"))
     stop = asyncio.create_task(stop_signal(), name="stop")
     serving = [asyncio.create_task(server.serve([one]), name="http")
                for server, one in zip(servers, listening, strict=True)]  # fmt: skip
     log.info("worker_started", client_id=client_id, http_port=port)
     sys.setswitchinterval(SWITCH_SECONDS)
-    collecting = asyncio.create_task(_collect_garbage(), name="garbage")
+    beside = [asyncio.create_task(_collect_garbage(), name="garbage"),
+              asyncio.create_task(_compile_when_wanted(), name="compile")]  # fmt: skip
     try:
         await first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, *serving)
         drained = stop.done() or await _receive_until(worker, stop, *serving)
     finally:
-        collecting.cancel()
+        for task in beside:
+            task.cancel()
         worker.pipeline.give_up()
         for server in servers:
             server.should_exit = True
@@ -152,11 +161,23 @@ async def _collect_garbage() -> None:
         gc.collect()
 
 
+async def _compile_when_wanted() -> None:
+    """Compile the reader of large packs once one has come, in a thread: they are read in another way meanwhile."""
+    while not scan.wanted:  # noqa: ASYNC110  the decoder knows no loop
+        await asyncio.sleep(WANTED_SECONDS)
+    try:
+        await asyncio.to_thread(scan.prepare)
+    except Exception as error:  # noqa: BLE001  whatever stops a compiler costs time only
+        log.warning(
+            "packs_not_compiled", reason=f"{type(error).__name__}: {error}", advice="large packs cost more"
+        )
+    else:
+        log.info("packs_compiled")
+
+
 def _application(settings: Settings, worker: Worker) -> Starlette:
     def refresh() -> None:
-        for which, path in (("ca", settings.mqtt_ca), ("client", settings.mqtt_cert)):
-            if path:
-                worker.metrics.certificate_expiry.labels(which).set(certificate.of_file(path).timestamp())
+        _tell_ends(settings, worker)
         worker.metrics.observe(
             oldest_seconds=worker.pipeline.oldest_seconds(), broker_connected=worker.transport.connected,
             database_up=worker.pipeline.database_up, sessions_lost=worker.transport.sessions_lost,
@@ -166,7 +187,21 @@ def _application(settings: Settings, worker: Worker) -> Starlette:
         answers = await worker.transport.round_trip(READY_SECONDS)
         return ({} if answers else {"broker": "no answer to a ping"}) | await _database_missing(settings)
 
-    return http.application(worker.metrics.registry, refresh, ready)
+    return http.application(worker.metrics.registry, refresh, ready, settings.http_token_text)
+
+
+def _tell_ends(settings: Settings, worker: Worker) -> None:
+    """When certificates end; of a file that can't be read, in the midst of a renewal say, nothing is told."""
+    gauge = worker.metrics.certificate_expiry
+    gauge.clear()
+    for which, path, end in (("ca", settings.mqtt_ca, certificate.last_end),
+                             ("client", settings.mqtt_cert, certificate.first_end),
+                             ("http", settings.http_cert, certificate.first_end)):  # fmt: skip
+        with contextlib.suppress(OSError, ValueError):
+            if path:
+                gauge.labels(which).set(end(path).timestamp())
+    if worker.transport.certificate_end:
+        gauge.labels("broker").set(worker.transport.certificate_end)
 
 
 async def _receive_until(worker: Worker, *ends: asyncio.Task[None]) -> bool:

@@ -91,6 +91,7 @@ class WriterThread:
         self.database_up = False
         self.writing_since: float | None = None
         """Since when, on the monotonic clock, a batch is being written."""
+        self._trying_since: float | None = None
         self._writer = writer
         self._decoded = decoded
         self._sealed = sealed
@@ -135,7 +136,7 @@ class WriterThread:
     def _look(self) -> None:
         """See whether the database is there, once: an end that is called for must not wait for it."""
         try:
-            self._writer.idle()
+            self._tried(self._writer.idle)
         except UnavailableError as error:
             if self.database_up:
                 log.warning("database_unavailable", reason=str(error))
@@ -159,15 +160,32 @@ class WriterThread:
         else:
             self._settled(batch, outcome, time.perf_counter() - begun)
 
+    def break_off(self, after_seconds: float) -> None:
+        """Break the connection under a call that lasts longer. From any thread."""
+        since = self._trying_since
+        if since is not None and time.monotonic() - since > after_seconds:
+            self._trying_since = None
+            log.warning(
+                "database_silent", seconds=after_seconds, advice="is its process stopped, or its disk?"
+            )
+            self._writer.break_off()
+
+    def _tried(self, action: Callable[[], T]) -> T:
+        self._trying_since = time.monotonic()
+        try:
+            return action()
+        finally:
+            self._trying_since = None
+
     def _when_available(self, action: Callable[[], T]) -> T:
         """What the action answers, tried with backoff while the database is away."""
         ceiling = BACKOFF_SECONDS[0]
         while True:
             try:
-                result = action()
+                result = self._tried(action)
             except UnavailableError as error:
                 self.database_up = False
-                log.warning("database_unavailable", reason=str(error), retry_within_seconds=ceiling)
+                log.warning("database_unavailable", reason=str(error), retry_in_seconds=ceiling)
             else:
                 self.database_up = True
                 return result

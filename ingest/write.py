@@ -1,5 +1,8 @@
 """The writer: connects, resolves, seals and stores batches, one after the other, in a thread of its own."""
 
+import contextlib
+import os
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,14 +17,16 @@ from ingest.batch import Batch, seal
 from ingest.births import Births, Decoded
 from ingest.chunks import TooWideError
 from ingest.failure import Failure, classify
+from ingest.feedback import Feedback
 from ingest.migrate import NewerSchemaError, SchemaError, storage_of
+from ingest.quota import PerMinute
 from ingest.resolve import Resolver
 from ingest.settings import Settings
 from ingest.store import Outcome, Store
-from schemas.rejection import Reason
 
 log = structlog.get_logger()
 T = TypeVar("T")
+NAMED_GATEWAYS = 5
 LOOK_SECONDS = 5
 """How often the registry's version is read: changes are to be seen within 10 s."""
 
@@ -41,18 +46,23 @@ class Writer:
         self,
         settings: Settings,
         client_id: str,
-        unstored: Callable[[Reason], bool],
+        unstored: Callable[[int], bool],
         clock: Callable[[], float],
     ) -> None:
         self.registry = Registry()
-        self._resolver = Resolver(self.registry, settings.unknown_terminals, settings.unknown_metrics)
+        self._resolver = Resolver(self.registry, settings.unknown_terminals, settings.unknown_metrics,
+                                  settings.registrations_per_gateway_hour)  # fmt: skip
         self._url = settings.database_url.get_secret_value()
         self._client_id = client_id
         self._unstored = unstored
         self._clock = clock
         self._max_age_seconds = settings.max_age_seconds
+        self._feedback = Feedback(self.registry.division_of)
         self._births = Births(clock, alone=not settings.share_group)
         self._store: Store | None = None
+        self._conn: Connection[Any] | None = None
+        """The last one, ready or not."""
+        self._complaints = PerMinute(1, clock)
         self._looked_at = 0.0
         self._version: tuple[Any, ...] = ()
         self._against: tuple[str, ...] = ()
@@ -80,6 +90,8 @@ class Writer:
             log.exception("write_failed")
             raise RefusedError(f"a fault of this service: {type(error).__name__}") from error
         self._tell_compression(writer)
+        self._tell_resets(outcome)
+        outcome.feedback = self._feedback(batch, outcome.refusals, self._clock())
         return outcome
 
     def decode(self, batch: Batch) -> Decoded:
@@ -112,6 +124,18 @@ class Writer:
         except SchemaError as error:
             raise UnavailableError(str(error)) from error
 
+    def break_off(self) -> None:
+        """End the connection under the thread that waits for its server; there it is an error. From any thread.
+
+        A server that hangs while its kernel answers keeps a connection for ever: no time limit of TCP ends it, and
+        those of statements are the server's own.
+        """
+        conn = self._conn
+        with contextlib.suppress(OSError, psycopg.OperationalError):  # closed meanwhile: that was the aim
+            if conn:
+                with socket.socket(fileno=os.dup(conn.fileno())) as same:
+                    same.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connection, if there is one."""
         if self._store:
@@ -120,7 +144,7 @@ class Writer:
 
     def _connected(self) -> Store:
         if self._store is None:
-            conn = store.connect(self._url)
+            conn = self._conn = store.connect(self._url)
             try:
                 self._store = self._prepared(conn)
             except BaseException:
@@ -145,9 +169,16 @@ class Writer:
             return
         self._against = ready.against
         if self._against:
-            log.warning("direct_compress_off", because=", ".join(self._against), do="ganzhi check")
+            log.warning("direct_compress_off", reason=", ".join(self._against), advice="ganzhi check")
         else:
             log.info("direct_compress_on")
+
+    def _tell_resets(self, outcome: Outcome) -> None:
+        """Name gateways that use numbers again, once a minute at most."""
+        if outcome.sequence_resets and self._complaints.take():
+            gateways = [gateway for gateway, _ in outcome.sequence_resets.most_common(NAMED_GATEWAYS)]
+            log.warning("sequence_reset", gateways=gateways, messages=outcome.sequence_resets.total(),
+                        advice="let the gateway raise epoch when it numbers anew: docs/numbering.md")  # fmt: skip
 
     def _load(self, conn: Connection[Any]) -> None:
         """Know nothing but what the database says now: one that failed over may have other ids."""

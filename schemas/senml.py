@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from schemas.payload import Unreadable, number, shown, storable
+from schemas import scan
+from schemas.payload import Unreadable, check_count, number, shown, storable
 from schemas.reading import RELATIVE_BELOW, Event, Name, Part
 from schemas.rejection import Reason
 
@@ -37,6 +38,8 @@ TEXTS = {
     "bu": Reason.MALFORMED_PAYLOAD, "u": Reason.MALFORMED_PAYLOAD,
     "vs": Reason.MALFORMED_PAYLOAD, "vd": Reason.MALFORMED_PAYLOAD,
 }  # fmt: skip
+NAMES_AND_UNITS = frozenset({"bn", "n", "bu", "u"})
+"""Of any text; names are checked when they are first met."""
 BASES = frozenset({"bn", "bt", "bu", "bv", "bs"})
 
 LARGEST_FAST_BASE_TIME = 1e290
@@ -63,6 +66,8 @@ _n, _u, _v, _t = (attrgetter(label) for label in "nuvt")
 
 def fast(payload: bytes) -> Part | None:
     """A JSON pack of numbers with base fields in the first record only; None: ask `read`."""
+    if len(payload) >= scan.LARGE_BYTES and (part := scan.columns(payload)):
+        return part
     end = payload.find(b"}") + 1
     try:
         [first] = _first(payload[:end] + b"]")
@@ -117,6 +122,7 @@ def read(records: Any) -> Part:
         raise Unreadable(Reason.MALFORMED_PAYLOAD, detail, "put the records in [ ]")
     if not records:
         raise Unreadable(Reason.MALFORMED_PAYLOAD, "no records in the pack", "leave empty packs out")
+    check_count(len(records))
     _check_version(records)
     indexes: list[int] = []
     part, base = Part(indexes=indexes), _Base()
@@ -189,7 +195,7 @@ def _take_fields(record: dict[str, Any], base: _Base) -> dict[str, Any]:
         if value is None:
             continue
         try:
-            checked = check_field(label, value)
+            checked = value if type(value) is str and label in NAMES_AND_UNITS else check_field(label, value)
         except Unreadable as error:
             fault = error.reason, error.detail, error.hint
             if label.startswith("b"):
@@ -202,14 +208,16 @@ def _take_fields(record: dict[str, Any], base: _Base) -> dict[str, Any]:
             base.faults.pop(label, None)
         elif checked is not None:
             fields[label] = checked
-    if fault_in_force := next(iter(base.faults.values()), first_fault):
-        raise Unreadable(*fault_in_force)
+    if base.faults:
+        first_fault = next(iter(base.faults.values()))
+    if first_fault:
+        raise Unreadable(*first_fault)
     return fields
 
 
 def _value_label(fields: dict[str, Any], record: dict[str, Any]) -> str | None:
     """Which label carries the record's value; None for a record that only sets base fields."""
-    given = [label for label in VALUES if label in fields] or (["s"] if "s" in fields else [])
+    given = list(filter(fields.__contains__, VALUES)) or (["s"] if "s" in fields else [])
     if len(given) > 1:
         detail = f"{' and '.join(given)} in one record"
         raise Unreadable(Reason.MALFORMED_PAYLOAD, detail, "send one value a record")

@@ -32,6 +32,8 @@ from tests.worker import environment
 
 TERMINALS = 100_000
 BATCH = 20_000
+COMPILED_SECONDS = 6
+"""The reader of large packs is compiled when the first has come, once a process."""
 LOOK_SECONDS = 0.25
 """A scrape costs the worker 3 ms."""
 
@@ -103,6 +105,7 @@ def case(port: int, url: str, version: str, size: int, messages: int) -> tuple[f
                                 http_port=http), http)  # fmt: skip
     publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
     worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= TERMINALS)
+    time.sleep(COMPILED_SECONDS)
     worker.signal(signal.SIGSTOP)
     publish("127.0.0.1", port, list(packs(size, readings(messages * size, TERMINALS, time.time() - 120))))
     before = TERMINALS + messages * size

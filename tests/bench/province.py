@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.publish import packs, publish
+from tests.bench.publish import GATEWAYS, by_gateway, packs, publish
 from tests.brokers import Mosquitto, free_port, mosquitto_config
 from tests.postgres import Postgres, program_folders, timescale_programs
 from tests.worker import Metrics, Worker, environment
@@ -95,12 +95,12 @@ def timed(what: str, count: int, action: Callable[[], None]) -> None:
 
 
 def registry(folder: Path, count: int) -> Path:
-    """A file of water meters on NB-IoT, 500 behind a gateway."""
+    """A file of water meters on NB-IoT, spread over the gateways that publish for them."""
     file = folder / "terminals.csv"
     with file.open("w") as out:
         out.write(HEADER)
         for n in range(count):
-            out.write(f"imei:8688{n:011d},{DIVISIONS[n % 6]},water_meter,nbiot,gw{n // 500},2026-01-01\n")
+            out.write(f"imei:8688{n:011d},{DIVISIONS[n % 6]},water_meter,nbiot,gw{n % GATEWAYS},2026-01-01\n")
     return file
 
 
@@ -109,7 +109,7 @@ def contact(port: int, count: int, worker: Worker) -> None:
     random = np.random.default_rng()
     order, done = random.permutation(count), worker.metrics()("readings_committed_total")
     for begin in range(0, count, AT_ONCE):
-        chosen = order[begin : begin + AT_ONCE].tolist()
+        chosen = by_gateway(order[begin : begin + AT_ONCE]).tolist()
         times = np.full(len(chosen), round(time.time(), 3)).tolist()
         publish(
             "127.0.0.1", port, list(packs(100, (chosen, random.normal(20, 5, len(chosen)).tolist(), times)))

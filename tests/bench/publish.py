@@ -3,33 +3,46 @@
 import json
 import socket
 from collections.abc import Iterator
+from itertools import groupby, islice
 
 import mqtt5
 import numpy as np
+import numpy.typing as npt
 
 WINDOW = 2_000
+GATEWAYS = 100
+"""Terminals are spread over them; each comes through one only, and brings its whole round in one go."""
 
 
 def readings(count: int, terminals: int, begin: float) -> tuple[list[int], list[float], list[float]]:
-    """Terminals in random order, every one once a round; normal values with 2 decimals; times of one minute.
+    """Terminals in random order within their gateway, every one once a round; times of one minute.
+
+    Values are normal, with 2 decimals.
 
     What the broker, the worker and the raw COPY are given alike: an orderly sequence would compress twice as fast.
     """
     random = np.random.default_rng(1)
-    rounds = [random.permutation(terminals) for _ in range(0, count, terminals)]
+    rounds = [by_gateway(random.permutation(terminals)) for _ in range(0, count, terminals)]
     values = np.round(random.normal(20, 5, count), 2)
     times = np.round(begin + random.uniform(0, 60, count), 3)
     return np.concatenate(rounds)[:count].tolist(), values.tolist(), times.tolist()
 
 
+def by_gateway(terminals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The same terminals, those of one gateway together."""
+    return terminals[np.argsort(terminals % GATEWAYS, kind="stable")]
+
+
 def packs(size: int, columns: tuple[list[int], list[float], list[float]]) -> Iterator[tuple[str, bytes]]:
-    """Topics and SenML packs of `size` readings of one metric, full names as a gateway for many terminals sends."""
-    records = [
-        {"n": f"imei:8688{terminal:011d}/temperature", "u": "Cel", "v": value, "t": time}
-        for terminal, value, time in zip(*columns, strict=True)
-    ]
-    for n, begin in enumerate(range(0, len(records), size)):
-        yield f"ganzhi/v1/370102/gw{n % 100}/telemetry", json.dumps(records[begin : begin + size]).encode()
+    """Topics and SenML packs of `size` readings of one metric, full names as a gateway for many terminals sends.
+
+    Terminals of a gateway stand together: where the next one begins, so does a pack.
+    """
+    for gateway, rows in groupby(zip(*columns, strict=True), lambda row: row[0] % GATEWAYS):
+        while some := list(islice(rows, size)):
+            records = [{"n": f"imei:8688{terminal:011d}/temperature", "u": "Cel", "v": value, "t": time}
+                       for terminal, value, time in some]  # fmt: skip
+            yield f"ganzhi/v1/370102/gw{gateway}/telemetry", json.dumps(records).encode()
 
 
 def publish(host: str, port: int, messages: list[tuple[str, bytes]]) -> None:
