@@ -1,10 +1,14 @@
 #!/bin/sh
-# What the tests start beside Python packages: mosquitto, and promtool out of Debian's prometheus.
+# What the tests start beside Python packages: mosquitto, prometheus with promtool, alertmanager
+# with amtool, systemd-analyze, faketime.
 # Installed with apt where that is allowed; otherwise says what will be skipped. Never fails.
 PATH="$PATH:/usr/sbin"
 missing=""
 command -v mosquitto >/dev/null || missing="$missing mosquitto"
 command -v promtool >/dev/null || missing="$missing prometheus"
+command -v amtool >/dev/null || missing="$missing prometheus-alertmanager"
+command -v systemd-analyze >/dev/null || missing="$missing systemd"
+command -v faketime >/dev/null || missing="$missing faketime"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # shellcheck disable=SC2086  # a list of packages

@@ -199,7 +199,7 @@ class Observer:
                 "restart the observer, it reads all anew; whom the stored blocks lost counts once heard again"
             )
             log.warning("recount_differs", differing=found.differing, advice=advice,
-                        cell_what_running_database=found.places[:PLACES_NAMED])  # fmt: skip
+                        places=found.places[:PLACES_NAMED])  # fmt: skip
         return found
 
 

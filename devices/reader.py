@@ -164,8 +164,8 @@ class Reader:
                 maps = [self._ids(data) for data in (terminals, offline, refused)]
             except (ValueError, IndexError) as error:
                 self.unreadable.add(id_)
-                log.warning("a row of table heard can't be read and is left there: its terminals count as not heard",
-                            row=id_, heard_at=at, error=str(error))  # fmt: skip
+                log.warning("heard_unreadable", row=id_, heard_at=at, reason=str(error),
+                            advice="the row stays in table heard, its terminals count as not heard")  # fmt: skip
                 continue
             self._take(at, *maps)
             for name, division in (gateways or {}).items():

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from ingest import cli_data, cli_export, cli_gaps, cli_plan, cli_publish, cli_registry, cli_state
+from ingest import cli_data, cli_export, cli_gaps, cli_plan, cli_publish, cli_registry, cli_report, cli_state
 from ingest.cli_export import CityReader, PasswordDir, Roles
+from ingest.logs import configure_logs
 from ingest.settings import Settings, SettingsError, load
-from ingest.terminal import CommandError, Config, configure_logs, exit_codes, out, run_service
+from ingest.terminal import CommandError, Config, exit_codes, out, run_service
 
 app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.",
                   no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)  # fmt: skip
@@ -125,6 +126,7 @@ app.command(epilog="Example: GANZHI_DATABASE_URL=postgresql://localhost/ganzhi g
 )
 app.command(epilog="Example: ganzhi export --division 370100 --domain municipal --from 2026-11-01 --to 2026-12-01 "
                    "--what hourly --out november.csv")(cli_export.export)  # fmt: skip
+app.command(epilog="Example: ganzhi report --month 2026-10 --output october.html")(cli_report.report)
 app.add_typer(cli_data.rejections, name="rejections")
 app.add_typer(cli_registry.terminals, name="terminals")
 app.add_typer(cli_registry.gateways, name="gateways")

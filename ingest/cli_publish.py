@@ -33,7 +33,8 @@ def demo(
     from ingest.demo import DemoError, run_demo
 
     with exit_codes():
-        settings = load(config, **({"data_dir": data_dir} if data_dir else {}))
+        given = {"data_dir": data_dir, "mqtt_url": mqtt_url, "database_url": database_url}
+        settings = load(config, **{name: value for name, value in given.items() if value})
         try:
             run_demo(
                 settings,

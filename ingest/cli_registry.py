@@ -301,6 +301,6 @@ def _checked(read: importer.Reader, text: str | None) -> Any:
         raise SettingsError(str(error)) from None
 
 
-def _vendor(lines: dict[str, str]) -> None:
-    for label, text in lines.items():
+def _vendor(lines: list[tuple[str, str]]) -> None:
+    for label, text in lines:
         out.print(f"{label:>12}  {text}", soft_wrap=True)

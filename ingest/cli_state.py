@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ingest.logs import configure_logs
 from ingest.settings import load
-from ingest.terminal import CommandError, Config, configure_logs, exit_codes, out, run_service
+from ingest.terminal import CommandError, Config, exit_codes, out, run_service
 
 
 def check(config: Config = None) -> None:

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import structlog
 
-from devices.division import today
-from devices.registry import Registry
-from ingest.settings import Settings, SettingsError
+from devices.division import PROVINCE, city, today
+from devices.registry import Gateway, Registry
+from ingest.settings import GatewayDivision, Settings, SettingsError
 from schemas import presence, sparkplug_message, telemetry
 from schemas.message import Message
 from schemas.nbiot import ctwing, iotda, onenet
+from schemas.payload import Unreadable, check_count
 from schemas.reading import Decoder, Part
 from schemas.rejection import Reason, Refusal
 from schemas.routes import Place, Route, Routes
@@ -28,14 +29,14 @@ def decoders(settings: Settings | None = None) -> dict[str, Decoder]:
 
     Raises `RoutesError`.
     """
-    hooks = Routes.load(settings.routes).hooks if settings else {}
+    routes = Routes.load(settings.routes if settings else None)
     secrets = (settings.onenet_token, settings.onenet_aes_key) if settings else ()
     return {
         "telemetry": telemetry.decode,
         "presence": presence.decode,
         "sparkplug": sparkplug_message.decode,
-        "ctwing": ctwing.decoder(hooks),
-        "iotda": iotda.decode,
+        "ctwing": ctwing.decoder(routes.hooks),
+        "iotda": iotda.decoder(routes.services_apart),
         "onenet": onenet.decoder(*(secret.get_secret_value() if secret else "" for secret in secrets)),
     }
 
@@ -44,7 +45,7 @@ DECODERS: Mapping[str, Decoder] = decoders()
 
 
 class Way(NamedTuple):
-    """Where messages of one topic go: their route's name, their place, and a decoder or a refusal."""
+    """Where messages of one topic go: their route's name, their place, a decoder or none, a refusal or none."""
 
     route: str
     place: Place
@@ -62,6 +63,7 @@ class Decode:
         registry: Registry,
         *,
         only_known_gateways: bool = False,
+        gateway_division: GatewayDivision = GatewayDivision.CITY,
         by_name: Mapping[str, Decoder] = DECODERS,
     ) -> None:
         for route in routes:
@@ -71,34 +73,55 @@ class Decode:
         self._routes = routes
         self._max_payload_bytes = max_payload_bytes
         self._registry = registry
+        self._gateways = registry.gateways
         self._only_known_gateways = only_known_gateways
+        self._gateway_division = gateway_division
         self._decoders = by_name
         self._ways: dict[str, Way] = {}
         self._known_routes = ", ".join(routes.filters)
 
     def __call__(self, message: Message) -> tuple[Way, list[Part]]:
         """The way of the message and its parts. Never raises on input."""
+        if self._gateways is not self._registry.gateways:  # another mapping after every change
+            self._gateways = self._registry.gateways
+            self._ways.clear()
         way = self._ways.get(message.topic) or self._find(message.topic)
-        refusal = way.refusal or self._refuse(message, way.place)
-        if refusal:
+        large = len(message.payload) > self._max_payload_bytes
+        if refusal := self._too_large(message) if large else way.refusal:
             return way, [Part(refusals=[refusal], absolute=False)]
         assert way.decoder is not None
         try:
-            return way, way.decoder(message)
+            return way, bounded(way.decoder(message))
         except Exception as error:  # a decoder's fault costs its message, which is kept, never the service
             log.exception("decoder_failed", route=way.route, topic=message.topic)
             return way, [Part(refusals=[failed(error)], absolute=False)]
 
-    def _refuse(self, message: Message, place: Place) -> Refusal | None:
-        if len(message.payload) > self._max_payload_bytes:
-            return Refusal(None, Reason.TOO_LARGE, f"{len(message.payload)} bytes",
-                           f"send at most {self._max_payload_bytes}, or raise GANZHI_MAX_PAYLOAD_BYTES")  # fmt: skip
-        # A route without a gateway level (Sparkplug, some mappings) names none that could be registered.
-        unknown = place.gateway is not None and place.gateway not in self._registry.gateways
-        if self._only_known_gateways and unknown:
+    def _too_large(self, message: Message) -> Refusal:
+        return Refusal(None, Reason.TOO_LARGE, f"{len(message.payload)} bytes",
+                       f"send at most {self._max_payload_bytes}, or raise GANZHI_MAX_PAYLOAD_BYTES")  # fmt: skip
+
+    def _not_authorized(self, place: Place) -> Refusal | None:
+        """Why this gateway may not publish here. A route without a gateway level (Sparkplug, some mappings) names
+        none that could be registered.
+        """
+        gateway = self._gateways.get(place.gateway or "")
+        if self._only_known_gateways and place.gateway is not None and not gateway:
             return Refusal(None, Reason.NOT_AUTHORIZED, f"gateway {place.gateway!r} is not registered",
                            "ganzhi gateways add, or set GANZHI_UNKNOWN_GATEWAYS=accept")  # fmt: skip
+        if gateway and not self._may_stand(gateway, place.division):
+            return Refusal(None, Reason.NOT_AUTHORIZED, f"gateway {place.gateway!r} is registered in "
+                           f"{gateway.division}, its topic says {place.division}", "correct the topic, or register "
+                           "where it stands: ganzhi gateways add NAME --division CODE")  # fmt: skip
         return None
+
+    def _may_stand(self, gateway: Gateway, division: int | None) -> bool:
+        """Whether a registered gateway may publish under a division of today."""
+        home = today(gateway.division) if gateway.division is not None else None
+        if home is None or division is None or self._gateway_division is GatewayDivision.ACCEPT:
+            return True
+        if self._gateway_division is GatewayDivision.EXACT:
+            return home in {division, city(division), PROVINCE}
+        return city(home) == city(division) or PROVINCE in {home, division}
 
     def _find(self, topic: str) -> Way:
         if len(self._ways) >= TOPICS_MAX:
@@ -131,8 +154,17 @@ class Decode:
             detail, hint = "the gateway's name is not usable", "1 to 64 of A-Z a-z 0-9 _ . -"
             return Way(route.name, place, None, Refusal(None, Reason.BAD_TOPIC, detail, hint))
         decoder = route.mapping or self._decoders[route.decoder]
-        division = today(place.division) if place.division is not None else None
-        return Way(route.name, place._replace(division=division), decoder, None)
+        place = place._replace(division=today(place.division) if place.division is not None else None)
+        return Way(route.name, place, decoder, self._not_authorized(place))
+
+
+def bounded(parts: list[Part]) -> list[Part]:
+    """The parts of a message, or its refusal where they hold more than one message may."""
+    try:
+        check_count(sum([len(part.values) + len(part.events) + len(part.refusals) for part in parts]))
+    except Unreadable as fault:
+        return [Part(refusals=[fault.refusal(None)], absolute=False)]
+    return parts
 
 
 def failed(error: Exception) -> Refusal:

@@ -7,6 +7,7 @@ what was published is stored. Data is kept under the data folder and found again
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -110,7 +111,8 @@ def run_demo(
         with Publisher(settings.model_copy(update={"mqtt_url": SecretStr(mqtt_url)}), name="demo"):
             pass  # a broker that is out of reach is said here, clearly
         port, observer_port = free_port(settings.http_port), free_port(settings.observer_http_port)
-        env = os.environ | {
+        own = {name: text for name, text in os.environ.items() if not name.startswith("GANZHI_HTTP_")}
+        env = own | {
             "GANZHI_MQTT_URL": mqtt_url, "GANZHI_DATABASE_URL": database_url, "GANZHI_HTTP_PORT": str(port),
             "GANZHI_OBSERVER_HTTP_PORT": str(observer_port), "GANZHI_OBSERVE_SECONDS": str(OBSERVE_SECONDS),
         }  # fmt: skip
@@ -204,7 +206,7 @@ def _say_where(console: Console, data_dir: Path, env: Mapping[str, str]) -> None
     kept = readings_kept(env["GANZHI_DATABASE_URL"])
     for line in (
         f"metrics   http://127.0.0.1:{env['GANZHI_HTTP_PORT']}/metrics",
-        f"coverage  http://127.0.0.1:{env['GANZHI_OBSERVER_HTTP_PORT']}/metrics",
+        f"coverage  http://127.0.0.1:{env['GANZHI_OBSERVER_HTTP_PORT']}/  (metrics: /metrics)",
         f"broker    {without_password(env['GANZHI_MQTT_URL'])}",
         f"database  {without_password(env['GANZHI_DATABASE_URL'])}",
         f"data      {data_dir} (logs too); {kept:,} readings are there already",
@@ -214,10 +216,11 @@ def _say_where(console: Console, data_dir: Path, env: Mapping[str, str]) -> None
 
 
 def without_password(url: str) -> str:
-    """The URL for people to read."""
+    """The URL for people to read, or a database's address as words."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=user.partition(":")[0] + at + host).geturl()
+    shown = parts._replace(netloc=user.partition(":")[0] + at + host).geturl()
+    return re.sub(r"(password\s*=\s*)('[^']*'|[^&\s]+)", r"\1***", shown)
 
 
 def _start(stack: contextlib.ExitStack, data_dir: Path, env: dict[str, str], *command: str) -> Child:

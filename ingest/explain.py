@@ -37,8 +37,12 @@ class Imagined:
         self.codes = {known.id: code for code, known in found.items()}
         return found
 
-    def register_terminals(self, new: Iterable[NewTerminal]) -> dict[str, Known]:
+    def register_terminals(self, new: Iterable[NewTerminal], hourly: int) -> dict[str, Known]:
+        del hourly
         return self.find_terminals([terminal.code for terminal in new])
+
+    def put_gateways(self, heard: Mapping[int, str]) -> None:
+        del heard
 
     def put_aliases(self, aliases: Mapping[str, str]) -> dict[str, str]:
         del aliases

@@ -15,7 +15,7 @@ from pyroaring import BitMap
 
 from devices.division import PROVINCE, city
 from devices.registry import Registry
-from ingest.batch import LATE, Batch, Mask, Sealed, is_reading
+from ingest.batch import LATE, Batch, Mask, Sealed, refused_readings
 from schemas.rejection import Reason
 from schemas.routes import Place
 
@@ -80,7 +80,7 @@ def quality(batch: Batch, fresh: Sealed, registry: Registry) -> dict[int, list[i
         counted[1] += int(received[cell])
     for part, refusals in fresh.refusals.items():
         place = registry.division_of(batch.places[batch.message_of[part]])
-        if count := sum(is_reading(refusal) for refusal in refusals):
+        if count := refused_readings(refusals):
             found.setdefault(city(place or PROVINCE), [0, 0])[1] += count
     return found
 

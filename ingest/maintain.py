@@ -114,6 +114,10 @@ class _Pass:
         if not self._timescale:
             self._try("partitions ahead", lambda: self._conn.execute(SQL["days_ahead"]))
         self._try("ledger", self.purge_ledger)
+        if (
+            numbered := self._settings.max_age_days
+        ):  # what is older is refused as such; without a limit, all is known
+            self._try("numbers", lambda: self._purge("gateway_sequence", (numbered + 1) * DAY))
         self._try("heard", lambda: self._purge("heard", HEARD_KEPT_FOR_OBSERVER, HEARD_KEPT))
         kept = timedelta(days=self._settings.retention_rejection_days)
         self._try("rejection", lambda: self._purge("rejection", kept))

@@ -112,6 +112,9 @@ class Metrics:
         self.sequence_gaps = counter(
             "ganzhi_sequence_gaps_total", "Messages missing in a source's numbering", "source"
         )
+        self.sequence_resets = counter(
+            "ganzhi_sequence_resets_total", "Messages under a number that their gateway had used for another"
+        )
         self.certificate_expiry = gauge("ganzhi_certificate_expiry_timestamp_seconds",
                                         "When a certificate in use expires", "which")  # fmt: skip
         build = gauge("ganzhi_build_info", "Version of the service", "version", "python")
@@ -160,6 +163,7 @@ class Metrics:
         self.readings_duplicate.inc(outcome.readings_duplicate)
         self.events.inc(outcome.events_committed)
         self.unstored.inc(outcome.rejections_unstored)
+        self.sequence_resets.inc(outcome.sequence_resets.total())
         for account, numbers in ((self.rejected, outcome.messages_rejected),
                                  (self.readings_rejected, outcome.readings_rejected),
                                  (self.readings_committed, outcome.readings_committed),

@@ -21,7 +21,7 @@ from ingest.mqtt.codec import CodecTransport
 from ingest.mqtt.paho import PahoTransport
 from ingest.mqtt.transport import Transport
 from ingest.observer_metrics import ObserverMetrics
-from ingest.quota import PerMinute
+from ingest.page import Page
 from ingest.round import Rounds
 from ingest.service import READY_SECONDS, first, listen, stop_signal
 from ingest.settings import Settings
@@ -39,7 +39,6 @@ STALE_LOOKS = 3
 """Looks missed before it counts as not ready."""
 PATIENCE_SECONDS = 300
 """For the night's recount, which holds looks up."""
-COMPLAINTS_PER_MINUTE = 60
 APPLICATION = "ganzhi observe"
 
 
@@ -54,7 +53,9 @@ async def run(settings: Settings) -> None:
     subscription = _transport(settings)
     metrics = ObserverMetrics(settings, lambda: subscription.connected)
     ready = _ready_of(settings, metrics, subscription)
-    server = http.server(http.application(metrics.registry, lambda: None, ready))
+    application = http.application(metrics.registry, lambda: None, ready, settings.http_token_text)
+    application.router.routes.extend(Page(settings, lambda: metrics.seen).routes())
+    server = http.server(application, settings)
     listening = listen(settings.http_host, settings.observer_http_port)
     stop = asyncio.create_task(stop_signal(), name="stop")
     serving = asyncio.create_task(server.serve([listening]), name="http")
@@ -141,7 +142,6 @@ class Statuses:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._waiting: list[Message] = []
-        self._quota = PerMinute(COMPLAINTS_PER_MINUTE, time.monotonic)
 
     async def hear(self, rounds: Rounds, there: There) -> None:
         """Store and acknowledge until cancelled."""
@@ -161,15 +161,14 @@ class Statuses:
             if len(said) > 1:
                 for one in said:
                     self._store(rounds, [one])
-            elif self._quota.take():
+            else:
                 log.warning("bad_status", gateway=said[0][0].gateway, reason=str(error).strip())
 
     def _read(self, message: Message) -> Status | None:
         try:
             return read(message.topic, message.payload)
         except BadStatusError as error:
-            if self._quota.take():
-                log.warning("bad_status", topic=shown(message.topic), reason=str(error))
+            log.warning("bad_status", topic=shown(message.topic), reason=str(error))
             return None
 
 

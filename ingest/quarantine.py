@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from devices.store import Directory
-from ingest.batch import Batch, Sealed, is_reading, seal
+from ingest.batch import Batch, Sealed, refused_readings, seal
 from ingest.births import Births
 from ingest.chunks import TooWideError
 from ingest.decode import Decode, decoders
@@ -57,11 +57,13 @@ class Quarantine:
         """Know nothing: what a transaction brought that was rolled back must not be remembered."""
         conn, settings = self._conn, self._settings
         self._registry = Registry()
-        self._resolver = Resolver(self._registry, settings.unknown_terminals, settings.unknown_metrics)
+        self._resolver = Resolver(self._registry, settings.unknown_terminals, settings.unknown_metrics,
+                                  settings.registrations_per_gateway_hour)  # fmt: skip
         self._resolver.load(Directory(conn))
         births = Births(time.time, alone=False)
         self._decode = Decode(Routes.load(settings.routes), settings.max_payload_bytes, self._registry,
                               only_known_gateways=settings.unknown_gateways is OnUnknownGateway.REJECT,
+                              gateway_division=settings.gateway_division,
                               by_name=decoders(settings) | {"sparkplug": births.reader(conn)})  # fmt: skip
         self._store = Store(conn, storage_of(conn), f"{settings.client_id}-replay", lambda _: False)
         self._max_age_seconds = settings.max_age_seconds
@@ -105,7 +107,7 @@ class Quarantine:
         for _, received_at, topic, content_type, payload, detail in rows:
             message = Message(topic, payload, received_at, content_type)
             way, parts = self._decode(message)
-            refused = {entry["index"] for entry in detail}
+            refused = _indexes(detail)
             batch.add(
                 message, way.place, parts if None in refused else [_only(part, refused) for part in parts]
             )
@@ -117,12 +119,18 @@ class Quarantine:
         _mark(self._conn, batch, sealed, [row[0] for row in rows], done)
 
 
+def _indexes(detail: list[dict[str, Any]]) -> set[int | None]:
+    """The places that were refused, as they are kept; None for the whole message."""
+    whole = {entry["index"] for entry in detail}
+    return whole.union(*(range(e["index"], e["index"] + e["count"]) for e in detail if "count" in e))
+
+
 def _mark(conn: Connection[Any], batch: Batch, sealed: Sealed, ids: list[int], done: Replayed) -> None:
     still: dict[int, list[Refusal]] = {}
     for part, refusals in sealed.refusals.items():
         still.setdefault(batch.message_of[part], []).extend(refusals)
     for number, refusals in still.items():
-        rejected = sum(is_reading(refusal) for refusal in refusals)
+        rejected = refused_readings(refusals)
         conn.execute(SQL["keep"], [refusals[0].reason, rejected, Jsonb(details(refusals)), ids[number]])
     resolved = [id_ for number, id_ in enumerate(ids) if number not in still]
     conn.execute(SQL["resolve"], [resolved])
@@ -131,7 +139,7 @@ def _mark(conn: Connection[Any], batch: Batch, sealed: Sealed, ids: list[int], d
     done.refused += len(still)
 
 
-def _only(part: Part, indexes: set[int]) -> Part:
+def _only(part: Part, indexes: set[int | None]) -> Part:
     """The readings, events and refusals of a part that were refused before."""
     chosen = [i for i, index in enumerate(part.indexes) if index in indexes]
     return Part(

@@ -9,9 +9,8 @@ What only the arrays know, and nothing here can check: live, overdue and lost (`
 
 import time
 from collections import Counter
-from contextlib import closing
 from datetime import UTC
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,7 +19,7 @@ from psycopg import Connection
 from devices.division import city
 from devices.facts import SQL
 from devices.recount import COUNTED, in_database
-from ingest import store
+from ingest import scrape, store
 from ingest.migrate import storage_of
 from ingest.scrape import ANSWER_SECONDS, EVERYWHERE
 from ingest.settings import Settings
@@ -66,11 +65,11 @@ def recount(settings: Settings) -> Recount:
     observer = _address(settings)
     with store.connect(settings.database_url.get_secret_value()) as conn:
         storage_of(conn)
-        before = _scrape(observer)
+        before = _scrape(settings)
         counted_at, database = _count(conn)
         if before is None:
             return _against_coverage(conn, database, observer)
-    after = _next_look(observer, counted_at, 2 * settings.observe_seconds + PATIENCE_SECONDS)
+    after = _next_look(settings, counted_at, 2 * settings.observe_seconds + PATIENCE_SECONDS)
     return Recount(
         f"what the observer publishes at {observer}", compared(before.figures, after.figures, database)
     )
@@ -81,26 +80,26 @@ def _address(settings: Settings) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{settings.observer_http_port}"
 
 
-def _next_look(observer: str, counted_at: float, patience_seconds: float) -> Published:
+def _next_look(settings: Settings, counted_at: float, patience_seconds: float) -> Published:
     """What a look begun after this moment came to: the observer has followed the database up to it, at least."""
     deadline = time.monotonic() + patience_seconds
-    while (published := _scrape(observer)) is None or published.at < counted_at:
+    while (published := _scrape(settings)) is None or published.at < counted_at:
         if time.monotonic() > deadline:
             raise CommandError(
-                f"the observer at {observer} has not counted again within {patience_seconds:.0f} s: "
+                f"the observer at {_address(settings)} has not counted again within {patience_seconds:.0f} s: "
                 "see `ganzhi status` and its log, then recount"
             )
         time.sleep(POLL_SECONDS)
     return published
 
 
-def _scrape(observer: str) -> Published | None:
-    """None where no observer answers, or one that has counted nothing yet."""
+def _scrape(settings: Settings) -> Published | None:
+    """None where no observer answers, or one that has counted nothing yet. Raises `CommandError`."""
     try:
-        with closing(HTTPConnection(observer, timeout=ANSWER_SECONDS)) as connection:
-            connection.request("GET", "/metrics", headers={"Connection": "close"})
-            text = connection.getresponse().read().decode()
+        text = scrape.metrics(settings, settings.observer_http_port, ANSWER_SECONDS)
         families = list(text_string_to_metric_families(text))
+    except PermissionError as error:
+        raise CommandError(f"the observer at {_address(settings)} {error}") from None
     except (OSError, HTTPException, ValueError):
         return None
     at: float | None = None

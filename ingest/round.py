@@ -22,10 +22,12 @@ from devices.gap import Gap
 from devices.gateways import DEAF_SECONDS, GatewayNow, deaf, judge
 from devices.observer import Observer
 from devices.presence import Counts
+from devices.report import Summary, last_days
 from devices.rhythm import intervals
 from devices.states import Blind
 from devices.store import identifier_nodes
 from ingest import gaps as gap_store
+from ingest import report as reports
 from ingest.settings import OnUnknownGateway, Settings
 from schemas.sql import queries
 from schemas.status import Status
@@ -59,6 +61,8 @@ class Seen:
     forecast_on: date | None = None
     recount_difference: int | None = None
     """None until the first recount."""
+    past: Summary | None = None
+    """The last 30 days as they were kept a quarter of an hour ago at most: what the page compares with."""
 
 
 class Rounds:
@@ -108,7 +112,7 @@ class Rounds:
             self._grid = Grid(
                 {id_: (place, domain) for id_, place, domain in self._conn.execute(SQL["cells"])}
             )
-        if now - self._asked_at >= ASK_AGAIN_SECONDS:
+        if _is_due(now, self._asked_at, ASK_AGAIN_SECONDS):
             self._asked_at = now
             self._reports.clear()
         gateways = self._gateways(now, numbers)
@@ -125,7 +129,7 @@ class Rounds:
             self._conn, gaps.decide(counts, self._places(), units, gateways, known, planned, minimum, blind)
         )
         report = coverage.report(counts, self._grid, targets, self._settings.node_domains)
-        if now - self._quarter >= QUARTER_SECONDS:
+        if _is_due(now, self._quarter, QUARTER_SECONDS):
             self._quarter = now - now % QUARTER_SECONDS
             self._keep(counts, report, day)
         return Seen(report, self._open_gaps(now), by_city(gateways), **self._rest)
@@ -151,7 +155,7 @@ class Rounds:
 
     def chores(self, now: float) -> None:
         """What can wait until the figures are out. What a recount finds is in the next ones."""
-        if now - self._snapshot_at >= SNAPSHOT_SECONDS:
+        if _is_due(now, self._snapshot_at, SNAPSHOT_SECONDS):
             self._snapshot_at = now
             self._observer.snapshot()
         self._recount(now)
@@ -235,6 +239,7 @@ class Rounds:
             "database_bytes": int(size),
             "duplicates_removed": int(duplicates),
             "forecast_on": indicator.forecast(history),
+            "past": reports.read(self._conn, last_days(day), PROVINCE, self._settings.goal_due),
         }
 
     def _one(self, name: str, *values: Any) -> tuple[Any, ...]:
@@ -255,6 +260,11 @@ class Rounds:
         names, divisions, *figures = (list(column) for column in zip(*rows, strict=True))
         floats = [[None if n is None else float(n) for n in column] for column in figures]
         self._conn.execute(SQL["keep_indicators"], [day, self._plan[0], names, divisions, *floats])
+
+
+def _is_due(now: float, last: float, seconds: float) -> bool:
+    """Whether so long has passed; also where the last time lies ahead, because the clock was set back since."""
+    return not 0 <= now - last < seconds
 
 
 def by_city(gateways: Iterable[GatewayNow]) -> Counter[tuple[int, str]]:

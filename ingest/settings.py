@@ -6,6 +6,7 @@ import re
 import tomllib
 from datetime import date
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -19,11 +20,17 @@ from schemas.routes import Routes
 from schemas.topic import filters_overlap
 
 PREFIX = "GANZHI_"
+SUFFIX = "_FILE"
+SECRETS = ("mqtt_url", "database_url", "http_token", "push_token", "onenet_token", "onenet_aes_key")
 RECEIVE_MAXIMUM_LIMIT = 65_534
 """65,535 is the protocol's default, which the codec does not send: then the broker's own limit rules."""
 
 REFRESH_DAYS = 2
 """Until late readings are in the rollups: the day of their bucket, and a day that maintenance may be away."""
+MQTT_URL = (
+    "must look like mqtt://user:password@host:1883 or mqtts://host:8883, with / : @ # ? % [ ] in the password "
+    "written as %2F %3A %40 %23 %3F %25 %5B %5D"
+)
 
 
 class SettingsError(Exception):
@@ -44,10 +51,23 @@ class OnUnknownGateway(StrEnum):
     REJECT = "reject"
 
 
+class GatewayDivision(StrEnum):
+    """Under which divisions a registered gateway may publish."""
+
+    ACCEPT = "accept"
+    CITY = "city"
+    EXACT = "exact"
+
+
 def _mqtt_url(value: SecretStr) -> SecretStr:
-    url = urlsplit(value.get_secret_value())
-    if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
-        raise ValueError("must look like mqtt://user:password@host:1883 or mqtts://host:8883")
+    """Refuses every URL that a special character in its password has cut elsewhere than its writer meant."""
+    try:
+        url = urlsplit(value.get_secret_value())
+        whole = url.port != 0 and not (url.path.strip("/") or url.query or url.fragment)
+    except ValueError:  # quotes what it does not like, which may be a part of the password
+        raise ValueError(MQTT_URL) from None
+    if url.scheme not in {"mqtt", "mqtts"} or not url.hostname or not whole:
+        raise ValueError(MQTT_URL)
     return value
 
 
@@ -56,11 +76,17 @@ def _database_url(value: SecretStr) -> SecretStr:
         parts = conninfo_to_dict(value.get_secret_value())
     except ProgrammingError:
         parts = {"port": "unreadable"}
-    if (
-        not str(parts.get("port", "0")).replace(",", "0").isdigit()
-    ):  # a / in a password makes a part of it the port
+    port, host = str(parts.get("port", "0")), str(parts.get("host", ""))
+    # A / in a password makes a part of it the port or the database, an @ a part of the host (at its start: a socket).
+    if not port.replace(",", "0").isdigit() or "@" in f"{host[1:]}{parts.get('dbname')}":
         raise ValueError("must look like postgresql://user:password@host:5432/database, with / : @ % in the "
                          "password written as %2F %3A %40 %25")  # fmt: skip
+    return value
+
+
+def _http_token(value: SecretStr | None) -> SecretStr | None:
+    if value and not re.fullmatch(r"[A-Za-z0-9_.~+/=-]{16,128}", value.get_secret_value()):
+        raise ValueError("must be 16 to 128 of A-Z a-z 0-9 _ . ~ + / = -")
     return value
 
 
@@ -170,15 +196,47 @@ class Settings(BaseSettings):
         ),
     ] = SecretStr("postgresql://127.0.0.1:5432/ganzhi")
     http_host: Annotated[
-        str, Field(description="Address that `/metrics`, `/healthz` and `/readyz` listen on.")
+        str,
+        Field(
+            description="Address that `/metrics`, `/healthz` and `/readyz` listen on. Beyond this machine they need "
+            "`GANZHI_HTTP_TOKEN`, `GANZHI_HTTP_CLIENT_CA` or `GANZHI_HTTP_PRIVATE_NETWORK`."
+        ),
     ] = "127.0.0.1"
     http_port: Annotated[
         int,
         Field(ge=0, le=65_535, description="Their port: worker n listens on this + n; 0 takes any free one."),
     ] = 9108
-    observer_http_port: Annotated[
-        int, Field(ge=0, le=65_535, description="The observer's port. Read by nothing yet.")
-    ] = 9107
+    observer_http_port: Annotated[int, Field(ge=0, le=65_535, description="The observer's port.")] = 9107
+    http_token: Annotated[
+        SecretStr | None,
+        AfterValidator(_http_token),
+        Field(
+            description="Token that `/metrics` and the reasons of `/readyz` ask for, `Authorization: Bearer TOKEN`: 16 "
+            "to 128 of A-Z a-z 0-9 _ . ~ + / = -. Secret: `_FILE` keeps it out of the environment."
+        ),
+    ] = None
+    http_cert: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of the certificate of every HTTP port, pushes too, with `GANZHI_HTTP_KEY`: they then "
+            "speak HTTPS."
+        ),
+    ] = None
+    http_key: Annotated[Path | None, Field(description="PEM file of the key to `GANZHI_HTTP_CERT`.")] = None
+    http_client_ca: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of the authority whose certificates may read `/metrics`, `/healthz` and `/readyz` "
+            "(mutual TLS); pushes show their token instead. Needs `GANZHI_HTTP_CERT`."
+        ),
+    ] = None
+    http_private_network: Annotated[
+        bool,
+        Field(
+            description="`true`: whoever reaches `GANZHI_HTTP_HOST` may read `/metrics`, as only a private network "
+            "leads there."
+        ),
+    ] = False
     push_port: Annotated[
         int | None,
         Field(
@@ -244,6 +302,23 @@ class Settings(BaseSettings):
         OnUnknownGateway,
         Field(description="A gateway that nobody registered: `accept`, or `reject` as `not_authorized`."),
     ] = OnUnknownGateway.ACCEPT
+    gateway_division: Annotated[
+        GatewayDivision,
+        Field(
+            description="A registered gateway whose topic names another division than it is registered in: `accept`; "
+            "`city` refuses another city as `not_authorized` (gateways serve across county borders); `exact` refuses "
+            "all that does not lie within its own."
+        ),
+    ] = GatewayDivision.CITY
+    registrations_per_gateway_hour: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Unknown terminals that one gateway may bring within an hour (all topics without a gateway "
+            "count as one); readings of more are refused as `unknown_terminal`, and can be replayed. Registered ones "
+            "are not counted.",
+        ),
+    ] = 10_000
     max_age_days: Annotated[
         int,
         Field(
@@ -307,6 +382,13 @@ class Settings(BaseSettings):
         "security",
         "municipal",
     )
+    production: Annotated[
+        bool,
+        Field(
+            description="`true`: `ganzhi check` names every secret that stands in the environment instead of a file, "
+            "and what crosses a network in clear is a failure instead of a warning."
+        ),
+    ] = False
     data_dir: Annotated[
         Path | None,
         Field(
@@ -346,12 +428,37 @@ class Settings(BaseSettings):
                              "share topics that begin with $; let a bridge republish them")  # fmt: skip
         if (self.mqtt_cert is None) != (self.mqtt_key is None):
             raise ValueError("GANZHI_MQTT_CERT and GANZHI_MQTT_KEY go together: set both or neither")
+        self._check_http()
+        self._check_files()
         if self.push_port and not self.push_token:
             raise ValueError(
                 "GANZHI_PUSH_PORT opens a door that anybody could push through: set GANZHI_PUSH_TOKEN"
             )
         self._check_retention()
         return self
+
+    def _check_http(self) -> None:
+        """What is read by HTTP names every city's terminals: a network gets it only where that is meant."""
+        if (self.http_cert is None) != (self.http_key is None):
+            raise ValueError("GANZHI_HTTP_CERT and GANZHI_HTTP_KEY go together: set both or neither")
+        if self.http_client_ca and not self.http_cert:
+            raise ValueError("GANZHI_HTTP_CLIENT_CA asks clients for certificates, which takes HTTPS: set "
+                             "GANZHI_HTTP_CERT and GANZHI_HTTP_KEY")  # fmt: skip
+        guarded = self.http_token or self.http_client_ca or self.http_private_network
+        if not is_loopback(self.http_host) and not guarded:
+            raise ValueError(f"GANZHI_HTTP_HOST {self.http_host} lets others than this machine read /metrics: set "
+                             "GANZHI_HTTP_TOKEN_FILE to a file with a token, or GANZHI_HTTP_CLIENT_CA with "
+                             "GANZHI_HTTP_CERT and GANZHI_HTTP_KEY for mutual TLS, or, where only a private network "
+                             "leads there, GANZHI_HTTP_PRIVATE_NETWORK=true")  # fmt: skip
+
+    def _check_files(self) -> None:
+        for name in ("mqtt_ca", "mqtt_cert", "mqtt_key", "http_cert", "http_key", "http_client_ca"):
+            file = getattr(self, name)
+            try:
+                if file:
+                    file.open("rb").close()
+            except OSError as error:
+                raise ValueError(f"{PREFIX}{name.upper()}: {file}: {error.strerror}") from None
 
     def _check_retention(self) -> None:
         """A refresh of rollups over readings that are dropped deletes rollups: readings have to outlast it."""
@@ -392,6 +499,16 @@ class Settings(BaseSettings):
         text = self.push_token.get_secret_value() if self.push_token else ""
         return dict(part.split("=", 1) for part in text.split(",") if part)
 
+    def secret_values(self) -> dict[str, SecretStr]:
+        """What no output may hold, by setting."""
+        values = {name: getattr(self, name) for name in SECRETS}
+        return {name: value for name, value in values.items() if value}
+
+    @property
+    def http_token_text(self) -> str:
+        """The token that `/metrics` asks for, empty without one."""
+        return self.http_token.get_secret_value() if self.http_token else ""
+
     @property
     def mqtt_tls(self) -> bool:
         """Whether the broker is spoken to over TLS."""
@@ -413,19 +530,31 @@ class Settings(BaseSettings):
         return max(100, min(RECEIVE_MAXIMUM_LIMIT, 3 * self.batch_readings))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine is reached there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _from_files() -> dict[str, str]:
     """Values of `GANZHI_X_FILE`, read and stripped."""
-    suffix = "_FILE"
-    names = [n for n in os.environ if n.startswith(PREFIX) and n.endswith(suffix)]
+    names = [n for n in os.environ if n.startswith(PREFIX) and n.endswith(SUFFIX)]
+    return {n.removeprefix(PREFIX).removesuffix(SUFFIX).lower(): _read(n) for n in names}
+
+
+def _read(variable: str) -> str:
+    """The text of the file that a variable names; whoever put the secret itself there does not see it again."""
+    file = Path(os.environ[variable])
+    secret = variable.removeprefix(PREFIX).removesuffix(SUFFIX).lower() in SECRETS
+    where = variable if secret else f"{variable} {file}"
     try:
-        return {
-            n.removeprefix(PREFIX).removesuffix(suffix).lower(): Path(os.environ[n]).read_text().strip()
-            for n in names
-        }
+        return file.read_text().strip()
     except OSError as error:
-        raise SettingsError(
-            f"{error.filename}: {error.strerror}; a GANZHI_..._FILE setting names it"
-        ) from None
+        raise SettingsError(f"{where}: {error.strerror}; it must be the path of a file") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{where}: the file holds no text (UTF-8)") from None
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:

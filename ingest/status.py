@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import Connection
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ingest import scrape
+from ingest import gaps, scrape
+from ingest.cli_gaps import KINDS_ZH
 from ingest.migrate import SchemaError, storage_of
 from ingest.scrape import Answer, Values
 from ingest.settings import Settings
@@ -22,9 +24,20 @@ SQL = queries("status.sql")
 BETWEEN_SECONDS = 2.0
 STUCK_SECONDS = 60.0
 """As the alert GanzhiAcknowledgementsStuck; a batch normally commits within a second."""
+WAKING = {"dark", "outage", "gateway_offline"}
+"""Kinds of gaps that somebody has to see to now; the others are plans and installations."""
+GAPS_SHOWN = 5
 ACCOUNTS = ("received", "committed", "duplicate", "rejected")
-HEADINGS = ("工作进程 worker", "代理 broker", "数据库 database", "在途 in flight", "最早 oldest",
-            "消息/秒 messages/s", "读数/秒 readings/s", "账目 books")  # fmt: skip
+HEADINGS = ("工作进程\nworker", "代理\nbroker", "数据库\ndatabase", "在途\nin flight", "最早\noldest",
+            "消息/秒\nmessages/s", "读数/秒\nreadings/s", "账目\nbooks")  # fmt: skip
+TOTALS = (
+    "累计\ntotals",
+    "收到\nreceived",
+    "入库\ncommitted",
+    "重复\nduplicate",
+    "拒收\nrejected",
+    "在途\nin flight",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,8 @@ class Database:
     total_bytes: int = 0
     rejections: list[tuple[str, int, float]] = field(default_factory=list)
     """Reason, open rows of the last hour, arrival of the newest."""
+    gaps: list[Any] | None = None
+    """Open ones of the kinds in `WAKING` that are not planned, the largest first; None where the role may not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +126,20 @@ def ask_database(settings: Settings) -> Database:
             row: Any = conn.execute(SQL["state"]).fetchone()
             committed_at, heard_at, ledger_bytes, total_bytes = row
             rejections = [(r, n, at.timestamp()) for r, n, at in conn.execute(SQL["rejections"])]
+            woken = _gaps(conn)
     except psycopg.OperationalError as error:
         return Database(" ".join(str(error).split()), reached=False)
     except (psycopg.Error, SchemaError, CommandError) as error:
         return Database(" ".join(str(error).split()))
     return Database("", True, storage, _seconds(committed_at), _seconds(heard_at), ledger_bytes, total_bytes,
-                    rejections)  # fmt: skip
+                    rejections, woken)  # fmt: skip
+
+
+def _gaps(conn: Connection[Any]) -> list[Any] | None:
+    row: Any = conn.execute(SQL["may_see_gaps"]).fetchone()
+    if not row[0]:
+        return None
+    return [g for g in gaps.list_gaps(conn) if g.kind in WAKING and "maintenance" not in g.evidence]
 
 
 def _seconds(moment: datetime | None) -> float | None:
@@ -183,17 +206,53 @@ def _ago(moment: float | None, at: float) -> str:
 
 
 def screen(state: State) -> Group:
-    """One screen: the verdict first, then workers, totals, and the database."""
+    """One screen of 80 columns: the verdict first, then whom to call, workers, totals, and the database."""
     verdict = Text(
         "NOT OK 异常" if state.troubles else "OK 正常", "bold red" if state.troubles else "bold green"
     )
     lines = [Text(f"  {trouble}", "red") for trouble in state.troubles]
     tables = [_workers_table(state.workers), _totals_table(state.workers)] if state.workers else []
-    return Group(verdict, *lines, *tables, *_database_lines(state.database, state.at))
+    return Group(
+        verdict,
+        *lines,
+        *_gap_lines(state.database.gaps, state.at),
+        *tables,
+        *_database_lines(state.database, state.at),
+    )
+
+
+def _gap_lines(found: list[Any] | None, at: float) -> Iterator[Text]:
+    """Where terminals went silent, how many, and whom to call."""
+    if found is None:
+        yield Text("缺口 gaps: not for this role to see, log in as ganzhi_observer")
+        return
+    if not found:
+        yield Text("缺口 gaps: nothing dark, out or offline", "green")
+        return
+    missing = sum(gap.expected - gap.live for gap in found)
+    taken = sum(gap.acknowledged_at is not None for gap in found)
+    yield Text(f"缺口 gaps: {len(found):,} open, {taken:,} 已接手 acknowledged, "
+               f"{missing:,} terminals silent", "bold red")  # fmt: skip
+    for gap in found[:GAPS_SHOWN]:
+        where = (gap.division, gap.name_zh, gap.domain, gap.gateway)
+        whom = gap.acknowledged_by or " ".join(part for part in (gap.owner, gap.contact) if part) or "?"
+        yield Text(
+            f"  {gap.id} {KINDS_ZH[gap.kind]} {gap.kind}: {' '.join(str(part) for part in where if part)}"
+        )
+        yield Text(f"     {gap.expected - gap.live:,} of {gap.expected:,} since "
+                   f"{_ago(gap.opened_at.timestamp(), at)}")  # fmt: skip
+        yield Text(f"     联系 call {whom}")
+    if len(found) > GAPS_SHOWN:
+        yield Text("  ganzhi gaps list shows them all")
+
+
+def _table(*headings: str) -> Table:
+    """Without lines, which would not fit into 80 columns."""
+    return Table(*headings, box=None, padding=(0, 1, 0, 0))
 
 
 def _workers_table(workers: list[Worker]) -> Table:
-    table = Table(*HEADINGS)
+    table = _table(*HEADINGS)
     for worker in workers:
         if worker.fault:
             table.add_row(str(worker.number), Text(worker.fault, "red"))
@@ -221,9 +280,7 @@ def _books(worker: Worker) -> Text:
 
 
 def _totals_table(workers: list[Worker]) -> Table:
-    table = Table(
-        "累计 totals", "收到 received", "入库 committed", "重复 duplicate", "拒收 rejected", "在途 in flight"
-    )
+    table = _table(*TOTALS)
     for kind, heading in (("messages", "消息 messages"), ("readings", "读数 readings")):
         names = [*(f"ganzhi_{kind}_{account}_total" for account in ACCOUNTS), f"ganzhi_{kind}_in_flight"]
         table.add_row(heading, *(f"{sum(w.value(name) for w in workers):,.0f}" for name in names))
@@ -235,9 +292,10 @@ def _database_lines(database: Database, at: float) -> Iterator[Text]:
         return
     yield Text(f"数据库 database: storage {database.storage}, {database.total_bytes / 1e6:,.0f} MB, "
                f"ledger {database.ledger_bytes / 1e6:,.0f} MB")  # fmt: skip
-    yield Text(f"最近提交 last commit {_ago(database.committed_at, at)}, "
-               f"最近上报 last heard {_ago(database.heard_at, at)}")  # fmt: skip
+    yield Text(f"最近提交 last commit {_ago(database.committed_at, at)}")
+    yield Text(f"最近上报 last heard {_ago(database.heard_at, at)}")
     if not database.rejections:
         yield Text("拒收 rejections: none open from the last hour")
     for reason, count, newest in database.rejections:
-        yield Text(f"拒收 rejections: {count:,} {reason}, the newest {_ago(newest, at)}", "yellow")
+        _, time_of_day = _ago(newest, at).split(" ", 1)  # they are of the last hour
+        yield Text(f"拒收 rejections: {count:,} {reason}, the newest {time_of_day}", "yellow")

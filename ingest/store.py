@@ -7,7 +7,7 @@ means is `failure`'s to say.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -21,9 +21,19 @@ from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from ingest import births, copy
-from ingest.batch import FLAGS, Batch, Sealed, SealedEvent, is_reading, reading_count
+from ingest.batch import (
+    FLAGS,
+    Batch,
+    Sealed,
+    SealedEvent,
+    element_count,
+    is_reading,
+    reading_count,
+    refused_readings,
+)
 from ingest.chunks import Chunks, TooWideError
 from ingest.heard import Publishers, presence, quality
+from ingest.numbering import Numbered
 from schemas.payload import shown
 from schemas.rejection import GARBAGE, Reason, Refusal
 from schemas.sql import queries
@@ -61,6 +71,10 @@ class Outcome:
     messages_rejected: Counter[str] = field(default_factory=Counter)
     refused: dict[int, Refusal] = field(default_factory=dict)
     """By number of the message: the first refusal of each of which nothing could be stored."""
+    refusals: dict[int, list[Refusal]] = field(default_factory=dict)
+    """By number of the message, in order of their places: all of what is new."""
+    feedback: list[tuple[str, bytes]] = field(default_factory=list)
+    """Topics and payloads that tell gateways of refusals, to be published once it is committed."""
     readings_committed: Counter[str] = field(default_factory=Counter)
     """By domain."""
     readings_duplicate: int = 0
@@ -68,6 +82,8 @@ class Outcome:
     readings_flagged: Counter[str] = field(default_factory=Counter)
     events_committed: int = 0
     rejections_unstored: int = 0
+    sequence_resets: Counter[str] = field(default_factory=Counter)
+    """By gateway: messages under a number that had brought another one in the same epoch."""
     observed_at: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Device times of the committed readings, Unix seconds."""
     direct_compress: bool = False
@@ -91,7 +107,7 @@ class Store:
     """Writes sealed batches over one connection."""
 
     def __init__(
-        self, conn: Connection[Any], storage: str, client: str, unstored: Callable[[Reason], bool]
+        self, conn: Connection[Any], storage: str, client: str, unstored: Callable[[int], bool]
     ) -> None:
         self.conn = conn
         self._client = _client_id(conn, client)
@@ -140,16 +156,25 @@ class Store:
         now = max(message.received_at for message in batch.messages)
         with self.conn.transaction():
             known = self._known(batch)
+            numbered = Numbered(self.conn, batch)
+            for n in numbered.known:
+                known[batch.first_part[n] : batch.first_part[n] + len(batch.parts_of(n))] = True
             fresh = sealed.without(known)
+            if fresh.moves:
+                fresh = replace(fresh, events=fresh.events + self._news(fresh.moves))
             self._copy_readings(fresh.rows)
             self._copy_events(fresh.events)
             unstored = self._copy_rejections(batch, fresh)
             births.keep(self.conn, (birth for part, birth in batch.births if not known[part]))
             gateways = self._publishers.news(batch, fresh, known, now)
             self._note_heard(batch, fresh, gateways, now, registry)
+            resets = numbered.keep(fresh, known)
         self._publishers.told(gateways, now)
+        for move in fresh.moves:
+            registry.met(move.terminal_id, *move.body.values())
         outcome = count(batch, fresh, known, registry)
         outcome.rejections_unstored = unstored
+        outcome.sequence_resets = resets
         outcome.direct_compress = self._compressed
         return outcome
 
@@ -176,7 +201,9 @@ class Store:
         if self._days is None:
             return
         days = np.unique(sealed.rows["observed_at"].astype(np.int64) // 86_400_000_000).tolist()
-        events = {int((event.observed_at - copy.POSTGRES_EPOCH) // 86_400) for event in sealed.events}
+        events = {
+            int((event.observed_at - copy.POSTGRES_EPOCH) // 86_400) for event in sealed.events + sealed.moves
+        }
         if len(days) + len(events) > DAYS_MAX:
             raise TooWideError(f"it holds {len(days) + len(events)} days, one transaction takes {DAYS_MAX}")
         for table, wanted in (("reading", set(days)), ("event", events)):
@@ -243,13 +270,20 @@ class Store:
                         (_time(event.observed_at), event.terminal_id, event.name, Jsonb(event.body))
                     )
 
+    def _news(self, moves: list[SealedEvent]) -> list[SealedEvent]:
+        """Those that no worker has noted before; they are noted."""
+        pairs = {(move.terminal_id, str(move.body["new"])): move for move in moves}
+        columns = [list(column) for column in zip(*pairs, strict=True)]
+        return [pairs[pair] for pair in self.conn.execute(SQL["terminal_gateway"], columns)]
+
     def _copy_rejections(self, batch: Batch, fresh: Sealed) -> int:
         """Writes a row for each message with refusals; answers how many of garbage were only counted."""
         by_message = _by_message(batch, fresh)
         stored = {
             n: r
             for n, r in by_message.items()
-            if any(one.reason not in GARBAGE for one in r) or not self._unstored(r[0].reason)
+            if any(one.reason not in GARBAGE for one in r)
+            or not self._unstored(len(_kept(batch.messages[n].payload, r)))
         }
         if stored:
             with self.conn.cursor().copy(SQL["copy_rejection"]) as stream:
@@ -280,7 +314,7 @@ def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: R
     new = np.bincount(message_of, ~known, len(batch.messages)) > 0
     landed = np.bincount(message_of, stored, len(batch.messages)) > 0
     outcome.messages_duplicate = int((~new).sum())
-    by_message = _by_message(batch, fresh)
+    outcome.refusals = by_message = _by_message(batch, fresh)
     for number in by_message.keys() - set(np.flatnonzero(landed).tolist()):
         outcome.refused[number] = by_message[number][0]
         outcome.messages_rejected[by_message[number][0].reason] += 1
@@ -290,8 +324,10 @@ def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: R
     for number in np.flatnonzero(known).tolist():
         outcome.readings_duplicate += reading_count(batch.parts[number])
     for refusals in fresh.refusals.values():
-        outcome.readings_rejected.update(r.reason for r in refusals if is_reading(r))
-    for cell, n in enumerate(np.bincount(rows["cell_id"]).tolist()):
+        for refusal in filter(is_reading, refusals):
+            outcome.readings_rejected[refusal.reason] += refusal.count
+    identities = Counter(event.cell for event in fresh.events if event.cell is not None)
+    for cell, n in (*enumerate(np.bincount(rows["cell_id"]).tolist()), *identities.items()):
         if n:
             outcome.readings_committed[registry.domain_of_cell[cell]] += n
     for name, bit in FLAGS.items():
@@ -312,24 +348,32 @@ def _by_message(batch: Batch, fresh: Sealed) -> dict[int, list[Refusal]]:
 
 def _rejection_row(batch: Batch, number: int, refusals: list[Refusal]) -> tuple[Any, ...]:
     message, place = batch.messages[number], batch.places[number]
-    parts = batch.parts_of(number)
-    total = sum(reading_count(p) + len(p.events) + sum(r.event for r in p.refusals) for p in parts)
-    rejected = sum(is_reading(r) for r in refusals)
+    total = element_count(batch.parts_of(number))
+    rejected = refused_readings(refusals)
     return (
         _time(message.received_at), message.topic, place.division, place.gateway, str(refusals[0].reason),
         rejected, total, Jsonb(details(refusals)), message.content_type and shown(message.content_type),
-        message.payload[:KEPT_BYTES] if refusals[0].reason is Reason.TOO_LARGE else message.payload,
+        _kept(message.payload, refusals),
     )  # fmt: skip
 
 
+def _kept(payload: bytes, refusals: list[Refusal]) -> bytes:
+    return payload[:KEPT_BYTES] if refusals[0].reason is Reason.TOO_LARGE else payload
+
+
 def details(refusals: list[Refusal]) -> list[dict[str, Any]]:
-    """Refusals as they are kept: place and reason of each, in words only the first so many."""
+    """Refusals as they are kept: place and reason of each, in words only the first so many.
+
+    `count`: so many elements from that place on.
+    """
     return [_detail(r) if n < DETAILED_REFUSALS else {"index": r.index, "reason": r.reason}
             for n, r in enumerate(refusals)]  # fmt: skip
 
 
 def _detail(refusal: Refusal) -> dict[str, Any]:
     words = {"index": refusal.index, "reason": refusal.reason, "detail": refusal.detail}
+    if refusal.count > 1:
+        words["count"] = refusal.count
     return words | {"hint": refusal.hint} if refusal.hint else words
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: output, options, the database, exit codes, logs.
+"""What every command shares: output, options, the database, exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 broker or database out of reach.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import psycopg
-import structlog
 import typer
 from psycopg import Connection
 from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
@@ -130,20 +129,3 @@ def run_service(service: Coroutine[Any, Any, T]) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service)
-
-
-def configure_logs() -> None:
-    """Structured logs on standard error: for people on a terminal, JSON otherwise."""
-    render: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

@@ -51,7 +51,7 @@ async def _keep(worker: int, config: Path | None, stop: asyncio.Event) -> int:
         if stop.is_set() or code == SETTINGS_WRONG:
             stop.set()
             return code
-        log.error("worker_ended", worker=worker, code=code, restart_in_seconds=PAUSE_SECONDS)
+        log.error("worker_ended", worker=worker, exit_code=code, retry_in_seconds=PAUSE_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
             return 0

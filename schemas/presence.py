@@ -9,7 +9,7 @@ both lists the last word is `offline`.
 from typing import Any
 
 from schemas.message import Message
-from schemas.payload import Unreadable, load_json, shown
+from schemas.payload import Unreadable, check_count, load_json, shown
 from schemas.plain import seconds, terminal_code
 from schemas.reading import RELATIVE_BELOW, Part
 from schemas.rejection import Reason
@@ -38,6 +38,7 @@ def read(value: Any) -> Part:
         codes = value.get(name, [])
         if not isinstance(codes, list):
             raise Unreadable(Reason.MALFORMED_PAYLOAD, f"{name} is {shown(codes)}, not an array", _HINT)
+        check_count(first + len(codes))
         for index, said in enumerate(codes, first):
             try:
                 part.names.append((terminal_code(said, f"a code in {name}"), "online"))

@@ -56,8 +56,9 @@ def _kind(schema: dict, definitions: dict) -> str:
     if reference := schema.get("$ref") or (schema.get("allOf") or [{}])[0].get("$ref"):
         return " or ".join(f"`{value}`" for value in definitions[reference.rpartition("/")[2]]["enum"])
     limits = [f"{sign} {schema[key]:,}" for key, sign in LIMITS if key in schema]
-    words = {"string": "text", "integer": "whole number", "number": "number", "array": "list"}
-    kind = {"path": "path", "date": "date", "password": "URL"}.get(
+    words = {"string": "text", "integer": "whole number", "number": "number", "array": "list",
+             "boolean": "`true` or `false`"}  # fmt: skip
+    kind = {"path": "path", "date": "date", "password": "secret"}.get(
         schema.get("format"), words[schema["type"]]
     )
     return " ".join([kind, ", ".join(limits)]).strip()
@@ -67,6 +68,8 @@ def _default(value: object) -> str:
     text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     if isinstance(text, tuple):
         text = ",".join(text)
+    if isinstance(text, bool):
+        text = str(text).lower()
     return f"`{text}`" if text not in {None, ""} else ""
 
 

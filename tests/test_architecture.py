@@ -38,9 +38,15 @@ PURE_FILES = {
             "indicator",
             "gateways",
             "rhythm",
+            "paths",
+            "report",
         )
     ),
-    *(f"ingest/{name}.py" for name in ("failure", "batch", "scenario", "heard", "sequence")),
+    *(
+        f"ingest/{name}.py"
+        for name in ("failure", "batch", "columns", "scenario", "heard", "sequence", "feedback")
+    ),
+    *(f"ingest/report_{name}.py" for name in ("charts", "files", "html", "map", "words")),
 }
 IMPURE = {
     "asyncio", "psycopg", "mqtt5", "paho", "aiomqtt", "prometheus_client", "logging", "structlog", "socket",

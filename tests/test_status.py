@@ -1,5 +1,6 @@
 """`ganzhi status` beside real workers: OK when it is, and else what is stuck and since when."""
 
+import io
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from rich.console import Console
 
-from ingest import scrape
+from ingest import roles, scrape, store
 from ingest.settings import Settings
-from ingest.status import Database, State, Worker, troubles
+from ingest.status import Database, State, Worker, screen, troubles
 from tests.brokers import free_port
 from tests.worker import environment
 
@@ -110,6 +112,50 @@ def test_the_exit_code_says_whether_the_database_is_there(reached, fault, code):
     """3 while it is out of reach, whatever the workers say; 1 for all else that is wrong."""
     workers, database = [Worker(0, WELL, WELL, 2.0)], Database(fault, reached=reached)
     assert State(workers, database, NOW, troubles(workers, database, NOW, Settings())).exit_code == code
+
+
+SILENT = """
+INSERT INTO gateway (name, division, owner, contact) VALUES ('gw-1', 370202, '青岛水务', '0532-12345');
+INSERT INTO coverage_gap (opened_at, kind, division, domain, gateway, expected, live, evidence, acknowledged_by,
+                          acknowledged_at)
+VALUES (now(), 'gateway_offline', 370202, NULL, 'gw-1', 900, 100, '{}', NULL, NULL),
+       (now(), 'dark', 370203, 'municipal', NULL, 50, 0, '{}', '王工', now()),
+       (now(), 'outage', 370100, 'energy', NULL, 90, 10, '{"maintenance": 1}', NULL, NULL),
+       (now(), 'never_heard', 370100, 'other', NULL, 5000, 0, '{}', NULL, NULL);
+"""
+
+
+@POSTGRES_ONLY
+def test_it_says_where_terminals_fell_silent_and_whom_to_call(database):
+    """Gaps that wake somebody come first, the largest first, with whom to call; a worker's role sees none."""
+    database.execute(SILENT)
+    with store.connect(database.url) as conn:
+        roles.make(conn, None, [])
+    _, said = status(free_port(), database.url)
+    first, second = said.index("网关离线 gateway_offline: 370202"), said.index("全部失联 dark: 370203")
+    assert said.index("2 open, 1 已接手 acknowledged, 850 terminals silent") < first < second
+    assert "联系 call 青岛水务 0532-12345" in said
+    assert "联系 call 王工" in said
+    assert "outage" not in said
+    assert "never_heard" not in said
+    _, said = status(free_port(), database.url.replace("postgres@", "ganzhi_writer@"))
+    assert "log in as ganzhi_observer" in said
+
+
+def test_the_screen_has_80_columns():
+    """What it says of three busy workers fits into 80 columns, nothing cut and nothing wrapped."""
+    busy = {name: value * 1e8 if name.endswith("_total") else value for name, value in WELL.items()}
+    busy["ganzhi_messages_in_flight"] = 1e8
+    workers = [Worker(number, busy, busy, 2.0) for number in range(3)]
+    database = Database(
+        "", True, "timescale", NOW, NOW, 10**10, 10**13, [("malformed_payload", 10**6, NOW - 3540)], []
+    )
+    console = Console(width=80, file=io.StringIO())
+    console.print(screen(State(workers, database, NOW, [])))
+    wide = Console(width=200, file=io.StringIO())
+    wide.print(screen(State(workers, database, NOW, [])))
+    shown = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert shown == [line.rstrip() for line in wide.file.getvalue().splitlines()]
 
 
 def test_another_service_is_passed_over():

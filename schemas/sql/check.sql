@@ -66,5 +66,8 @@ SELECT coalesce(max(n), 0)::float8 FROM (
     GROUP BY bucket
 ) AS hours
 
+-- name: rejections
+SELECT pg_total_relation_size('rejection')
+
 -- name: ledger
 SELECT pg_total_relation_size('ledger') + pg_total_relation_size('ledger_timeless')

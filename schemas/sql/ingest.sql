@@ -27,11 +27,38 @@ ON CONFLICT (client, packet_id, part) DO UPDATE
                ELSE l.nonce <> excluded.nonce END
 RETURNING packet_id, part
 
+-- name: numbers_seen
+-- What came under numbers of these gateways.
+SELECT gateway, epoch, block, seen FROM gateway_sequence
+JOIN unnest(%b::text[], %b::bigint[], %b::bigint[]) AS wanted (gateway, epoch, block) USING (gateway, epoch, block)
+
+-- name: keep_numbers
+-- Entries into the rows of their gateways, merged with what other workers put there meanwhile. One a number: of two
+-- the later stays. Sorted, as in the ledger; and last in the transaction, since workers share their gateways.
+INSERT INTO gateway_sequence AS s (gateway, epoch, block, seen, seen_on)
+SELECT gateway, epoch, block, array_agg(entry), current_date
+FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::bigint[]) AS new (gateway, epoch, block, entry)
+GROUP BY gateway, epoch, block ORDER BY gateway, epoch, block
+ON CONFLICT (gateway, epoch, block) DO UPDATE
+    SET seen_on = excluded.seen_on,
+        seen = ARRAY(SELECT e FROM unnest(s.seen) AS e
+                     WHERE e & 63 <> ALL (ARRAY(SELECT n & 63 FROM unnest(excluded.seen) AS n))) || excluded.seen
+
 -- name: copy_reading
 COPY reading (observed_at, terminal_id, metric_id, cell_id, value, quality) FROM STDIN (FORMAT binary)
 
 -- name: copy_event
 COPY event (observed_at, terminal_id, name, body) FROM STDIN
+
+-- name: terminal_gateway
+-- Answers the pairs that are news: neither the terminal's own gateway nor one that it was heard through before.
+-- Sorted, because two workers that insert the same pairs in opposite order deadlock.
+INSERT INTO terminal_gateway (terminal_id, gateway)
+SELECT new.terminal_id, new.gateway FROM unnest(%s::int[], %s::text[]) AS new (terminal_id, gateway)
+WHERE NOT EXISTS (SELECT FROM terminal WHERE terminal.id = new.terminal_id AND terminal.gateway = new.gateway)
+ORDER BY terminal_id, gateway
+ON CONFLICT DO NOTHING
+RETURNING terminal_id, gateway
 
 -- name: copy_rejection
 COPY rejection (received_at, topic, division, gateway, reason, rejected, total, detail, content_type, payload)

@@ -215,3 +215,7 @@ WHERE heard_at < now() - CASE WHEN EXISTS (SELECT FROM presence) THEN %s ELSE %s
 
 -- name: rejection
 DELETE FROM rejection WHERE received_at < now() - %s AND id <= (SELECT min(id) FROM rejection) + 5000
+
+-- name: gateway_sequence
+DELETE FROM gateway_sequence WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM gateway_sequence WHERE seen_on < (now() - %s)::date LIMIT 5000))

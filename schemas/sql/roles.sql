@@ -167,7 +167,10 @@ BEGIN
             ('ganzhi_writer', 'SELECT, INSERT', '{ledger,terminal,metric,alias}'),
             -- What it discovered under another name is one terminal once a platform says so.
             ('ganzhi_writer', 'UPDATE (state, retired_on)', '{terminal}'),
-            ('ganzhi_writer', 'SELECT, INSERT, UPDATE', '{ledger_timeless,ledger_client,sparkplug_birth}'),
+            -- The first gateway that a terminal was heard through, where nobody named one; and the others.
+            ('ganzhi_writer', 'UPDATE (gateway)', '{terminal}'),
+            ('ganzhi_writer', 'SELECT, INSERT', '{terminal_gateway}'),
+            ('ganzhi_writer', 'SELECT, INSERT, UPDATE', '{ledger_timeless,ledger_client,sparkplug_birth,sparkplug_request,gateway_sequence}'),
             -- A replay marks what it stored, and changes nothing about what came.
             ('ganzhi_writer', 'SELECT, INSERT, UPDATE (reason, rejected, detail, resolved_at)', '{rejection}'),
             ('ganzhi_writer', 'SELECT (id, heard_at), INSERT', '{heard}'),
@@ -185,7 +188,7 @@ BEGIN
             ('ganzhi_observer', 'SELECT, INSERT, UPDATE (until), DELETE', '{planned_maintenance}'),
             ('ganzhi_observer', 'SELECT, INSERT, UPDATE, DELETE', '{presence,quality,coverage,coverage_gap,indicator}'),
             ('ganzhi_reader', 'SELECT', '{reading,event,rejection,reading_hourly,reading_daily,reading_detail}'),
-            ('ganzhi_reader', 'SELECT', '{alias,cell,division,gateway,metric,terminal,schema_version}'),
+            ('ganzhi_reader', 'SELECT', '{alias,cell,division,gateway,metric,terminal,terminal_gateway,schema_version}'),
             ('ganzhi_reader', 'SELECT', '{plan,declared,coverage,coverage_gap,planned_maintenance,indicator,quality,audit}'),
             -- Of no city in particular; all else a city reads through schema city.
             ('ganzhi_city', 'SELECT', '{cell,division,metric,schema_version}')

@@ -9,6 +9,10 @@ SELECT (SELECT max(committed_at) FROM ledger_client),
        pg_total_relation_size('ledger') + pg_total_relation_size('ledger_timeless'),
        pg_database_size(current_database())
 
+-- name: may_see_gaps
+-- A worker's role may not.
+SELECT has_table_privilege('coverage_gap', 'SELECT')
+
 -- name: rejections
 -- Open ones of the last hour, by reason.
 SELECT reason, count(*), max(received_at) FROM rejection

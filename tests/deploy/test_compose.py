@@ -22,8 +22,11 @@ DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 CONFIGURED = {
     "mosquitto": ["deploy/mosquitto/mosquitto.conf"],
     "grafana": ["grafana/provisioning/datasources/database.yml"],
+    "prometheus": ["deploy/prometheus/prometheus.yml"],
 }
 """Files of a service that name secrets."""
+ALERTS = "./deploy/secrets/alerts"
+"""A folder with a file for each receiver, which make-secrets.sh makes."""
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*")
 needs_tools = pytest.mark.skipif(
     not (shutil.which("mosquitto_passwd") and shutil.which("openssl")),
@@ -53,7 +56,7 @@ def test_images_are_pinned_to_a_release(name):
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_is_mounted_from_the_repository_exists(name):
     """A bind mount of a missing path would make an empty folder instead of an error."""
-    sources = [volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])]
+    sources = {volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])} - {ALERTS}
     for source in sources:
         assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
 
@@ -65,6 +68,8 @@ def test_secrets_are_declared_and_read(name):
     read = set(re.findall(r"/run/secrets/(\w+)", json.dumps(service)))
     if "--password-dir" in service.get("command", []):
         read |= set(LOGINS)
+    if any(volume.startswith(f"{ALERTS}:") for volume in service.get("volumes", [])):
+        read -= {"alerts"}
     for file in CONFIGURED.get(name, ()):
         read |= set(re.findall(r"/run/secrets/(\w+)", (ROOT / file).read_text()))
     assert set(service.get("secrets", [])) == read
@@ -99,13 +104,33 @@ def test_services_log_in_as_their_roles(tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_ours_runs_with_no_more_than_it_needs(name):
-    """Our containers have a read-only root, no capabilities and no way to gain any."""
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_container_can_do_more_than_it_needs(name):
+    """Each has a read-only root, no capability and no way to gain one, a user that is not root, and its own network."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "/tmp" in service["tmpfs"]
+    assert name in OURS or service["user"].split(":")[0] not in {"", "0", "root"}
+    assert not service.keys() & {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_doors_are_open_to_this_machine_only(name):
+    """A published port listens on the loopback address, and nothing of the host's is mounted writable."""
+    service = SERVICES[name]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert all(
+        volume.endswith(":ro") for volume in service.get("volumes", []) if volume.startswith((".", "/"))
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"migrate", "maintain", "simulate"}))
+def test_health_is_asked_by_use(name):
+    """A service that others use is healthy when it does its work for a client; an open port is not enough."""
+    check = json.dumps(SERVICES[name]["healthcheck"]["test"])
+    assert re.search(r"/readyz|/-/ready|/api/health|SELECT 1|mosquitto_sub .*-C 1", check)
 
 
 def test_ingest_has_time_to_drain():
@@ -158,17 +183,26 @@ class TestMakeSecrets:
     def test_it_makes_what_compose_declares(self, tmp_path):
         """Every declared secret is made, in the folder that compose names, which git ignores."""
         assert make_secrets(tmp_path / "secrets").returncode == 0
-        made = {path.name for path in (tmp_path / "secrets").iterdir()}
+        made = {path.name for path in (tmp_path / "secrets").iterdir() if path.is_file()}
         assert made == set(COMPOSE["secrets"])
         declared = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
         assert declared == {name: f"./deploy/secrets/{name}" for name in made}
         assert (ROOT / "deploy/secrets/.gitignore").read_text().splitlines()[1] == "*"
 
+    def test_every_receiver_of_alerts_has_a_file(self, tmp_path):
+        """Alertmanager finds a URL for each receiver that its configuration names, and no other."""
+        make_secrets(tmp_path)
+        receivers = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())["receivers"]
+        hooks = [hook for receiver in receivers for hook in receiver.get("webhook_configs", [])]
+        made = {f"/run/secrets/alerts/{path.name}" for path in (tmp_path / "alerts").iterdir()}
+        assert {hook["url_file"] for hook in hooks} == made
+        assert all(path.read_text().startswith("http://") for path in (tmp_path / "alerts").iterdir())
+
     def test_it_does_not_replace_passwords(self, tmp_path):
         """A second run changes nothing and says why."""
         make_secrets(tmp_path)
-        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         again = make_secrets(tmp_path)
         assert again.returncode == 1
         assert "is there already" in again.stderr
-        assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

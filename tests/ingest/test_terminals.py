@@ -332,9 +332,9 @@ def test_a_forgotten_terminal_leaves_an_empty_row(desk, database, feed):
 
     said = []
     done = forget.forget(desk.conn, "ctwing:0123abcd", said.append, seen_seconds=0)
-    assert (done.code, done.readings, done.events, done.rejections) == ("forgotten:1", 4, 1, 1)
+    assert (done.code, done.readings, done.events, done.rejections) == ("forgotten:1", 4, 2, 1)
     assert "forget forgotten:1" in said[0]
-    for table in ("reading", "reading_daily", "event"):
+    for table in ("reading", "reading_daily", "event", "terminal_gateway"):
         assert database.rows(f"SELECT DISTINCT terminal_id FROM {table}") == [(2,)]
     assert database.rows("SELECT 1 FROM alias") == []
     own = "SELECT payload = '', detail -> 0 ->> 'detail', resolved_at IS NULL FROM rejection ORDER BY id"

@@ -1,6 +1,7 @@
 """The writer and the database: what its cache may believe, and what large or odd messages do."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -192,7 +193,7 @@ def test_direct_compress_that_is_off_is_said_once(database, off, on, because):
         assert desk.write(event).direct_compress
     lines = [line for line in said if line["event"].startswith("direct_compress")]
     assert [line["event"] for line in lines] == ["direct_compress_off", "direct_compress_on"]
-    assert because in lines[0]["because"]
+    assert because in lines[0]["reason"]
     desk.writer.close()
 
 
@@ -256,3 +257,23 @@ def test_a_dry_run_over_several_transactions_ends(database):
         )
     assert (done.rejections, done.readings) == (250, 250)
     assert database.one("SELECT count(*) FROM reading") == (0,)
+
+
+def test_what_waits_for_a_silent_server_is_broken_off(desk, database, monkeypatch):
+    """A batch that hangs in the database longer than it may is written over a new connection, once."""
+    monkeypatch.setattr("ingest.thread.BACKOFF_SECONDS", (0.01, 0.01))
+    desk.write(series("imei:868800000000001/temperature", 1.0))
+    with database.locked():
+        desk.outcomes.clear()
+        desk.thread.put(desk.batch(series("imei:868800000000001/temperature", 2.0)))
+        desk.thread.put(None)
+        writing = threading.Thread(target=desk.thread.run)
+        writing.start()
+        with structlog.testing.capture_logs() as logs:
+            while not any(line["event"] == "database_unavailable" for line in logs):
+                time.sleep(0.01)
+                desk.thread.break_off(after_seconds=0.3)
+    writing.join(30)
+    assert database.rows("SELECT value FROM reading ORDER BY value") == [(1.0,), (2.0,)]
+    assert len(desk.outcomes) == 1
+    assert {"database_silent", "database_unavailable"} <= {line["event"] for line in logs}
