@@ -13,12 +13,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/licences.md"
-ALLOWED = frozenset({"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0",
-                     "PSF-2.0", "Zlib"})  # fmt: skip
+ALLOWED = frozenset({"0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0",
+                     "ISC", "MIT", "MIT-0", "PSF-2.0", "Zlib"})  # fmt: skip
 """Ask for no more than their text and names in a copy."""
 EXCEPTIONS = {"psycopg": "LGPL-3.0-only", "psycopg-binary": "LGPL-3.0-only"}
 """Allowed for these packages alone; the page says why."""
-READ = {"aiomqtt": "BSD-3-Clause", "jinja2": "BSD-3-Clause", "mqtt5": "BSD-3-Clause"}
+READ = {"aiomqtt": "BSD-3-Clause", "jinja2": "BSD-3-Clause", "mqtt5": "BSD-3-Clause",
+        "numba": "BSD-2-Clause"}  # fmt: skip
 """Read in their licence files: their metadata says BSD, and not which."""
 SPOKEN = {"MIT License": "MIT", "ISC License": "ISC", "Apache Software License": "Apache-2.0"}
 """How metadata older than SPDX expressions (PEP 639) says it."""

@@ -282,7 +282,7 @@ def test_a_row_that_cannot_be_read_costs_itself_alone(province, capsys):
         assert counted(watcher) == province.states()
         assert watcher.fleet.size < 100_000
         assert province.one("SELECT count(*) FROM heard") == (2,)
-    assert capsys.readouterr().out.count("can't be read") == 2
+    assert capsys.readouterr().out.count("heard_unreadable") == 2
 
 
 def test_a_load_may_take_longer_than_a_statement_of_the_path(province):

@@ -43,6 +43,7 @@ PACKS = [
 @pytest.fixture
 def compiled(monkeypatch):
     """Whether packs are scanned: on until it is called with False."""
+    monkeypatch.setattr(scan, "_scan", None)
     scan.prepare()
     there = scan._scan
     return lambda on: monkeypatch.setattr(scan, "_scan", there if on else None)

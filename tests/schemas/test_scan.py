@@ -40,6 +40,8 @@ JUNK = st.sampled_from(
 @pytest.fixture(scope="module", autouse=True)
 def _compiled():
     scan.prepare()
+    yield
+    scan._scan = None  # other tests want lists
 
 
 def assert_read_alike(payload):
