@@ -8,6 +8,9 @@ folder=${1:?usage: deploy/make-secrets.sh FOLDER [HOST...]}
 shift
 deploy=$(cd "$(dirname "$0")" && pwd)
 sign=$deploy/certificate.sh
+for tool in openssl mosquitto_passwd; do
+    command -v "$tool" >/dev/null || { echo "$tool is not installed (Debian: apt install openssl mosquitto)" >&2; exit 1; }
+done
 mkdir -p "$folder"
 chmod 0700 "$folder"
 cd "$folder"
@@ -63,9 +66,13 @@ chmod 0400 mosquitto_passwords
 # The broker's certificate, and the authority that signs those of gateways: its key stays in certificates/.
 "$sign" certificates mosquitto mosquitto localhost 127.0.0.1 "$@"
 cp certificates/authority.crt mosquitto_authority
+# What workers and observers on other machines show it.
+"$sign" --service certificates ganzhi
+"$sign" --service certificates observer
+cp certificates/service-authority.crt mosquitto_service_authority
 cp certificates/mosquitto.crt mosquitto_certificate
 mv certificates/mosquitto.key mosquitto_key
-chmod 0444 mosquitto_authority mosquitto_certificate
+chmod 0444 mosquitto_authority mosquitto_service_authority mosquitto_certificate
 chmod 0400 mosquitto_key
 # 1883 is the user of the eclipse-mosquitto image; only root can give a file away.
 if [ "$(id -u)" = 0 ]; then

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import Panel
 from devices.division import Division
 from grafana.board import city_variable, dashboard, fill, job_variable, postgres_variable, prometheus_variable
 from grafana.panels import BAD_ABOVE_ZERO, COVERED, firing, lines, number, place_map, ratio, rows, when
-from grafana.queries import Sql, of_observer, sql
+from grafana.queries import Sql, of_observer, or_zero, sql
 
 SQL = sql("city")
 
@@ -30,7 +30,7 @@ def _now() -> list[Builder[Panel]]:
             "红色：有网关离线、大面积掉线或全部失联；见下方缺口表。"
             " / Red: a gateway is offline, or terminals are out; the table of gaps below says where.",
             units.Short,
-            f"sum({of_observer('ganzhi_coverage_gaps', _OUTAGES.format(city))}) or vector(0)",
+            or_zero(f"sum({of_observer('ganzhi_coverage_gaps', _OUTAGES.format(city))})"),
             BAD_ABOVE_ZERO,
         ),
         number(
@@ -38,7 +38,7 @@ def _now() -> list[Builder[Panel]]:
             "自称离线或静默；红色时按下方网关表联系责任人。"
             " / Offline by their own word, or silent. Red: the table of gateways below says whom to call.",
             units.Short,
-            f"sum({of_observer('ganzhi_gateways', _DOWN.format(city))}) or vector(0)",
+            or_zero(f"sum({of_observer('ganzhi_gateways', _DOWN.format(city))})"),
             BAD_ABOVE_ZERO,
         ),
         number(

@@ -24,7 +24,7 @@ from grafana.panels import (
     ratio,
     rows,
 )
-from grafana.queries import Sql, named, of_observer, sql
+from grafana.queries import Sql, named, of_observer, or_zero, sql
 
 SQL = sql("province")
 CITY_URL = "/d/ganzhi-city?var-city=${__data.fields.city}"
@@ -62,7 +62,7 @@ def _is_it_ok() -> list[Builder[Panel]]:
             "红色：统计进程（ganzhi observe）停止，本页其余数字已过期。"
             " / Red: the observer has stopped, and every other figure here is old.",
             units.Seconds,
-            f"time() - max({of_observer('ganzhi_observer_last_run_timestamp_seconds')})",
+            f"time() - max(last_over_time({of_observer('ganzhi_observer_last_run_timestamp_seconds')}[1d]))",
             STALE_SECONDS,
         ),
         number(
@@ -71,7 +71,7 @@ def _is_it_ok() -> list[Builder[Panel]]:
             " / Gateways offline, outages and dark cells. Red: somebody has to go; the table of gaps below "
             "says where.",
             units.Short,
-            f"sum({of_observer('ganzhi_coverage_gaps', _kinds('gateway_offline|outage|dark'))}) or vector(0)",
+            or_zero(f"sum({of_observer('ganzhi_coverage_gaps', _kinds('gateway_offline|outage|dark'))})"),
             BAD_ABOVE_ZERO,
         ),
         number(
@@ -79,7 +79,7 @@ def _is_it_ok() -> list[Builder[Panel]]:
             "未达计划与从未上线；黄色表示需要排期，不需夜间处理。"
             " / Targets missed and terminals never heard. Yellow: to be planned, not to be mended at night.",
             units.Short,
-            f"sum({of_observer('ganzhi_coverage_gaps', _kinds('under_target|never_heard'))}) or vector(0)",
+            or_zero(f"sum({of_observer('ganzhi_coverage_gaps', _kinds('under_target|never_heard'))})"),
             {None: "green", 0.5: "yellow"},
         ),
         number(
@@ -87,7 +87,7 @@ def _is_it_ok() -> list[Builder[Panel]]:
             "自称离线或静默的网关数；红色时先看同一城市是否多台同时离线。"
             " / Gateways that say they are offline, or are silent. Red: see first whether one city has several.",
             units.Short,
-            f"sum({DOWN})",
+            or_zero(f"sum({DOWN})"),
             BAD_ABOVE_ZERO,
         ),
         number(

@@ -62,6 +62,11 @@ def of_observer(metric: str, matchers: str = "") -> str:
     return f"{metric}{{{JOB}{', ' if matchers else ''}{matchers}}}"
 
 
+def or_zero(expr: str) -> str:
+    """`expr`, whose series exist only while there is something to count; else 0, and without an observer nothing."""
+    return f"{expr} or 0 * max({of_observer('ganzhi_observer_last_run_timestamp_seconds')})"
+
+
 def rate(counter: str, by: str = "", matchers: str = WORKER) -> str:
     """Per second over all workers, one curve per value of the label `by`."""
     return f"sum{f' by ({by}) ' if by else ''}(rate({counter}{{{matchers}}}[$__rate_interval]))"

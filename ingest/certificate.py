@@ -43,9 +43,11 @@ def load_authority(context: ssl.SSLContext, file: Path, setting: str) -> None:
 
 
 def load_chain(context: ssl.SSLContext, cert: Path, key: Path | None, setting: str) -> None:
-    """Show this certificate from now on. Raises `CertificateError`."""
+    """Show this certificate from now on. Raises `CertificateError`; then the context is as it was."""
     try:
-        context.load_cert_chain(cert, key, password="")  # else OpenSSL would ask on the terminal
+        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # with a key that does not belong to it ours is lost
+        for taker in (trial, context):
+            taker.load_cert_chain(cert, key, password="")  # else OpenSSL would ask on the terminal
     except OSError as error:
         raise CertificateError(f"{setting} {cert} with {key}: {_reason(error)}; they must be PEM and belong to "
                                "each other, the key without a passphrase") from None  # fmt: skip

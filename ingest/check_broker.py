@@ -31,6 +31,8 @@ PACKET_OVERHEAD_BYTES = 1_024
 """Topic, properties and header beside the payload, with room to spare."""
 VERSION_TOPIC = "$SYS/broker/version"
 TOPIC = "ganzhi/v1/370000/ganzhi-check/"
+REJECTED = "ganzhi/v1/370000/ganzhi/rejected"
+"""Nobody's: no gateway may have the service's name."""
 ALLOW = f"allow it in the broker's access list; Mosquitto: topic readwrite {TOPIC}+"
 
 
@@ -45,6 +47,7 @@ def run(settings: Settings) -> Iterator[Finding]:
             version = _version(probe)
             yield ok("broker", f"{host}:{port}, MQTT {settings.mqtt_version}, {version}")
             yield from _granted(settings, probe)
+        yield from _telling(settings)
         if isinstance(trip, Finding):
             yield trip
             yield warn("broker's queue", "not tried, for the same reason", trip.advice)
@@ -101,6 +104,21 @@ def _granted(settings: Settings, probe: Probe) -> Iterator[Finding]:
         yield _sharing(available=bool(granted.get("SharedSubscriptionAvailable", 1)))
     publishers = granted.get("ReceiveMaximum", 65_535)
     yield ok("publishers' window", f"a gateway may have {publishers:,} messages unacknowledged at once")
+
+
+def _telling(settings: Settings) -> Iterator[Finding]:
+    """Whether gateways may be told of refusals; 3.1.1 says nothing. On a connection of its own: some brokers close one,
+    a worker's too, at a message that is not allowed.
+    """
+    filters = settings.topics or Routes.load(settings.routes).filters
+    if settings.mqtt_version != "5" or any(matches(name, REJECTED) for name in filters):
+        return
+    with Probe(settings, _name(settings, "check-rejected")) as probe:
+        answer = probe.publish(REJECTED, b"{}")
+    if answer is None or answer.is_failure:
+        yield warn("refusals", f"telling gateways of them is refused: {answer or 'no answer'}; some brokers then close "
+                   "the worker's connection at each", "allow it in the broker's access list; Mosquitto: topic write "
+                   "ganzhi/v1/+/+/rejected")  # fmt: skip
 
 
 def _packet_size(payload_bytes: int, limit_bytes: int) -> Finding:

@@ -107,7 +107,8 @@ def show(
             _fact(name, str(value))
         for entry in row[8]:
             place = "message" if entry["index"] is None else str(entry["index"])
-            _fact(place, f"{entry['reason']}: {entry['detail']} {entry.get('hint') or ''}".rstrip())
+            hint = f"; {entry['hint']}" if entry.get("hint") else ""
+            _fact(place, f"{entry['reason']}: {entry['detail']}{hint}")
         out.print(row[10].decode("utf-8", "backslashreplace"))
 
 

@@ -24,6 +24,8 @@ class Language(StrEnum):
 
 
 FORMATS = ("html", "csv", "json")
+YEARS = range(2000, 2200)
+"""Of days that a report may be of: what is asked lies centuries within what a day can be."""
 
 
 def report(
@@ -117,16 +119,22 @@ def _month(text: str, today: date) -> Period:
     if text == "last":
         return month(date.fromordinal(today.replace(day=1).toordinal() - 1))
     try:
-        return month(datetime.strptime(text, "%Y-%m").replace(tzinfo=SHANDONG).date())
+        return month(_in_years(datetime.strptime(text, "%Y-%m").replace(tzinfo=SHANDONG).date()))
     except ValueError:
         raise SettingsError(f"--month {text!r}: write 2026-10, or last") from None
 
 
 def _day(option: str, text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        return _in_years(date.fromisoformat(text))
     except ValueError:
         raise SettingsError(f"{option} {text!r}: write a day, 2026-10-01") from None
+
+
+def _in_years(day: date) -> date:
+    if day.year not in YEARS:
+        raise ValueError(day)
+    return day
 
 
 def _place(text: str) -> int:

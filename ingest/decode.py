@@ -70,6 +70,10 @@ class Decode:
             if not route.mapping and route.decoder not in by_name:
                 raise SettingsError(f"GANZHI_ROUTES: route {route.filter!r}: no decoder or mapping is called "
                                     f"{route.decoder!r}; decoders: {', '.join(by_name)}")  # fmt: skip
+            own = not route.mapping and route.decoder == "sparkplug"
+            if own and not route.filter.startswith(sparkplug_message.PREFIX):
+                raise SettingsError(f"GANZHI_ROUTES: route {route.filter!r}: topics of Sparkplug begin with "
+                                    f"{sparkplug_message.PREFIX}")  # fmt: skip
         self._routes = routes
         self._max_payload_bytes = max_payload_bytes
         self._registry = registry

@@ -99,9 +99,9 @@ class Server(uvicorn.Server):
         if not cert or not self.config.ssl or self._seen == before:
             return
         try:
-            certificate.load_chain(self.config.ssl, cert, key, "GANZHI_HTTP_CERT")
             if authority and self.config.ssl.verify_mode is ssl.CERT_REQUIRED:
                 certificate.load_authority(self.config.ssl, authority, "GANZHI_HTTP_CLIENT_CA")
+            certificate.load_chain(self.config.ssl, cert, key, "GANZHI_HTTP_CERT")
         except OSError as error:
             log.error("certificates_unusable", which="http", reason=str(error),  # noqa: TRY400  it is said in words
                       advice="the old certificate is shown on; correct the files")  # fmt: skip

@@ -2,7 +2,8 @@
 
 Every line has `event`, a name that docs/logs.md explains, whoever speaks: libraries and faults that nobody
 caught come under names too. An event has so many lines a minute and no more, whatever storm there is; the
-next line of it says how many were left out. Lines are said on any thread.
+next line of it says how many were left out. Lines are said on any thread. One that can't be written, on a
+full disk say, is lost: what is said never stops what is done.
 """
 
 import logging
@@ -10,9 +11,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -48,7 +50,7 @@ def configure_logs() -> None:
             readable,
             render,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[Libraries(logging.WARNING)])
@@ -59,17 +61,35 @@ def configure_logs() -> None:
     )
 
 
+class _Unfailing:
+    """A stream that may be full or closed at its other end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 class Limit:
-    """Drops the lines of an event beyond `LINES_A_MINUTE`; the next one that is said has how many, `suppressed`."""
+    """Drops the lines of an event beyond `LINES_A_MINUTE`; the next one that is said has how many, `suppressed`.
+
+    Of libraries each one's warnings and each one's errors count by themselves: a chatty one hides no other.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._quotas: dict[str, PerMinute] = {}
-        self._suppressed: dict[str, int] = {}
+        self._quotas: dict[Hashable, PerMinute] = {}
+        self._suppressed: dict[Hashable, int] = {}
 
-    def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-        event = line["event"]
+    def __call__(self, _logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
+        event = (line["event"], line["library"], method) if "library" in line else line["event"]
         with self._lock:
             if not self._quotas.setdefault(event, PerMinute(LINES_A_MINUTE, self._clock)).take():
                 self._suppressed[event] = self._suppressed.get(event, 0) + 1
@@ -96,9 +116,13 @@ class Libraries(logging.Handler):
     """Warnings and errors of libraries, as events."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record, one event."""
+        """One record, one event; one whose values do not fit its text is said as it is."""
         say = log.error if record.levelno >= logging.ERROR else log.warning
-        say("library_message", library=record.name, reason=record.getMessage(), exc_info=record.exc_info)
+        try:
+            reason = record.getMessage()
+        except Exception:  # noqa: BLE001  a library's slip must not end what it was doing
+            reason = str(record.msg)
+        say("library_message", library=record.name, reason=reason, exc_info=record.exc_info)
 
 
 def _failed(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from psycopg import Connection
 
 from ingest import sequence
-from ingest.batch import Batch, Mask, Sealed
+from ingest.batch import Batch, Sealed
 from ingest.sequence import Block, Seen
 from schemas.sql import queries
 
@@ -37,19 +37,19 @@ class Numbered:
         columns = [list(column) for column in zip(*blocks, strict=True)]
         return sequence.seen(self._conn.execute(SQL["numbers_seen"], columns, binary=True))
 
-    def keep(self, fresh: Sealed, known: Mask) -> Counter[str]:
-        """Keep the numbers of what is stored, now or before (`known` parts), in the caller's transaction.
+    def keep(self, fresh: Sealed) -> Counter[str]:
+        """Keep the numbers of what is stored now, in the caller's transaction.
 
-        What was refused may come again, and pass once its cause is gone. Answers how many messages of each gateway
-        came under a number that had brought something else.
+        What was refused may come again, and pass once its cause is gone; the ledger knows refused parts as well, so
+        that a part it knows shows nothing. Answers how many messages of each gateway came under a number that had
+        brought something else.
         """
         if len(self._numbers) == len(self.known):
             return Counter()
-        stored = np.union1d(np.flatnonzero(known), fresh.part_of_row).tolist()
+        stored = np.unique(fresh.part_of_row).tolist()
         committed = {
             self._batch.message_of[part] for part in (*stored, *(event.part for event in fresh.events))
         }
-        committed -= self.known
         new = [number for n, number in self._numbers.items() if n in committed]
         if new:
             rows = [(*number.block, number.entry) for number in sequence.entries(new)]

@@ -35,6 +35,10 @@ log = structlog.get_logger()
 STATUSES = 1_000
 """Stored together."""
 RETRY_SECONDS = 2.0
+SILENT_SECONDS = 3_600
+"""Loading 300 million terminals takes 20 minutes or so; what takes this long waits for a server that hangs."""
+LEAVE_SECONDS = 10
+"""What the database is given on SIGTERM; what it does not take by then is in table `heard` still."""
 STALE_LOOKS = 3
 """Looks missed before it counts as not ready."""
 PATIENCE_SECONDS = 300
@@ -85,12 +89,22 @@ async def _watch(
 ) -> None:
     """One life with the database, until it is away or we are to stop."""
     with ThreadPoolExecutor(1, "observer") as thread:
+        made: list[psycopg.Connection[Any]] = []
 
         async def there(action: Callable[[], T]) -> T:
-            return await asyncio.get_running_loop().run_in_executor(thread, action)
+            future = asyncio.get_running_loop().run_in_executor(thread, action)
+            either: list[asyncio.Future[Any]] = [future, stop]
+            await asyncio.wait(either, timeout=SILENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                await asyncio.wait([future], timeout=LEAVE_SECONDS)
+            if not future.done() and made:
+                log.warning("database_silent", seconds=LEAVE_SECONDS if stop.done() else SILENT_SECONDS,
+                            advice="is its process stopped, or its disk?")  # fmt: skip
+                store.break_off(made[-1])
+            return await future
 
         try:
-            conn = await there(lambda: _connect(settings))
+            conn = await there(lambda: _connect(settings, made.append))
             try:
                 await _live(settings, metrics, statuses, stop, Rounds(conn, settings), there)
             finally:
@@ -100,8 +114,10 @@ async def _watch(
             await asyncio.wait([stop], timeout=RETRY_SECONDS)
 
 
-def _connect(settings: Settings) -> psycopg.Connection[Any]:
-    conn = store.connect(settings.database_url.get_secret_value(), application=APPLICATION)
+def _connect(
+    settings: Settings, made: Callable[[psycopg.Connection[Any]], object]
+) -> psycopg.Connection[Any]:
+    conn = store.connect(settings.database_url.get_secret_value(), application=APPLICATION, made=made)
     storage_of(conn)
     return conn
 

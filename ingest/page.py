@@ -5,7 +5,6 @@ whatever the user's name (RFC 7617); without one in the settings everybody who r
 """
 
 import base64
-import binascii
 import hmac
 import time
 from collections import Counter
@@ -154,7 +153,7 @@ def _password(request: Request) -> str:
         return ""
     try:
         return base64.b64decode(text, validate=True).decode(errors="replace").partition(":")[2]
-    except binascii.Error:
+    except ValueError:  # no base64, or not even ASCII
         return ""
 
 

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 Points = Sequence[tuple[date, float]]
 WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 24
-"""Margins, for the axes' labels."""
+LEFT, RIGHT, TOP, BOTTOM = 84, 16, 12, 24
+"""Margins, for the axes' labels: 5,000万 at the size of a phone's and of paper."""
 CLASSES = (0.25, 0.5, 0.75, 0.9)
 """Where the colours of coverage change; at 0.9 a county counts as covered."""
 DAY_LABELS = 4
@@ -32,11 +32,11 @@ def shade(share: float | None) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """The next 1, 2, 2.5 or 5 times a power of ten, that an axis ends at."""
+    """The next 2, 4 or 8 times a power of ten, that an axis ends at: from 4 on its quarters are whole numbers."""
     power = 1.0
     while power * 10 <= value:
         power *= 10
-    return next((m * power for m in (1, 2, 2.5, 5) if m * power >= value), 10 * power)
+    return next((m * power for m in (2, 4, 8) if m * power >= value), 20 * power)
 
 
 def lines(

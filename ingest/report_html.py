@@ -81,7 +81,7 @@ def path(summary: Summary, words: Words) -> Markup:
     first, last = verified[0][0], verified[-1]
     whole = summary.division == PROVINCE
     drawn = [
-        charts.Line("plan", _steps(summary.plan, first, summary.goal_due)),
+        charts.Line("plan", _steps(summary.plan, first, last[0], summary.goal_due)),
         charts.Line("verified", verified),
     ]
     met_on = forecast_on(summary)
@@ -99,8 +99,8 @@ def _on_the_way(last: tuple[date, float], met_on: date, due: date) -> charts.Poi
     return [last, (due, verified + (GOAL_TERMINALS - verified) * share)]
 
 
-def _steps(plan: Plan | None, first: date, until: date) -> charts.Points:
-    """What the plan wants, as stairs from the first day on."""
+def _steps(plan: Plan | None, first: date, last: date, until: date) -> charts.Points:
+    """What the plan wants, as stairs from the first day on; after its last step it wants that for good."""
     if plan is None:
         return []
     wanted = float(report.planned_on(plan, first) or 0)
@@ -108,6 +108,8 @@ def _steps(plan: Plan | None, first: date, until: date) -> charts.Points:
     for day, total in plan.steps:
         if first < day <= until:
             points += [(day, points[-1][1]), (day, float(total))]
+    if points[-1][0] < last:
+        points.append((last, points[-1][1]))
     return points
 
 

@@ -85,7 +85,7 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 
 def _http_token(value: SecretStr | None) -> SecretStr | None:
-    if value and not re.fullmatch(r"[A-Za-z0-9_.~+/=-]{16,128}", value.get_secret_value()):
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9_.~+/=-]{16,128}", value.get_secret_value()):
         raise ValueError("must be 16 to 128 of A-Z a-z 0-9 _ . ~ + / = -")
     return value
 
@@ -101,7 +101,7 @@ def _push_token(value: SecretStr | None) -> SecretStr | None:
 
 
 def _onenet_aes_key(value: SecretStr | None) -> SecretStr | None:
-    if value and not re.fullmatch(r"[A-Za-z0-9+/]{43}", value.get_secret_value()):
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9+/]{43}", value.get_secret_value()):
         raise ValueError("must be the 43 characters of base64 that OneNET shows beside the push address")
     return value
 

@@ -5,6 +5,9 @@ decodes the next batch (measured: 0.54 of the COPY ceiling, an asyncio COPY star
 means is `failure`'s to say.
 """
 
+import contextlib
+import os
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -89,18 +92,39 @@ class Outcome:
     direct_compress: bool = False
 
 
-def connect(url: str, *, application: str = APPLICATION, patient: bool = False) -> Connection[Any]:
+def connect(
+    url: str,
+    *,
+    application: str = APPLICATION,
+    patient: bool = False,
+    made: Callable[[Connection[Any]], object] = lambda _: None,
+) -> Connection[Any]:
     """A connection as the writer needs it; `patient`: without time limits, for migrations and their locks.
 
+    `made` gets it before anything is asked on it, which may wait for ever.
     Raises `psycopg.OperationalError` when the server is out of reach.
     """
     info = make_conninfo(url, connect_timeout=CONNECT_SECONDS, application_name=application, **ALIVE)
     conn = psycopg.connect(info, autocommit=True)
+    made(conn)
     for name, value in SESSION.items():
         if not (patient and name.endswith("_timeout")):
             conn.execute("SELECT set_config(%s, %s, false)", [name, value])
     copy.register(conn)
     return conn
+
+
+def break_off(conn: Connection[Any]) -> None:
+    """End a connection under the thread that waits for its server; there it is an error. From any thread.
+
+    A server that hangs while its kernel answers keeps a connection for ever: no time limit of TCP ends it, and
+    those of statements are the server's own.
+    """
+    with (
+        contextlib.suppress(OSError, psycopg.OperationalError),  # closed meanwhile: that was the aim
+        socket.socket(fileno=os.dup(conn.fileno())) as same,
+    ):
+        same.shutdown(socket.SHUT_RDWR)
 
 
 class Store:
@@ -168,7 +192,7 @@ class Store:
             births.keep(self.conn, (birth for part, birth in batch.births if not known[part]))
             gateways = self._publishers.news(batch, fresh, known, now)
             self._note_heard(batch, fresh, gateways, now, registry)
-            resets = numbered.keep(fresh, known)
+            resets = numbered.keep(fresh)
         self._publishers.told(gateways, now)
         for move in fresh.moves:
             registry.met(move.terminal_id, *move.body.values())

@@ -28,8 +28,10 @@ def publish_line(settings: Settings, gateway: str, topic: str) -> str:
     """A `mosquitto_pub` command that sends one reading of a terminal named after the gateway."""
     host, port = settings.mqtt_host_port()
     words = ["mosquitto_pub", "-h", host, "-p", str(port)]
+    if settings.mqtt_version == "5":  # the demo's broker takes nothing else
+        words += ["-V", "5"]
     if settings.mqtt_tls:
-        words += ["--cafile", "ca.crt", "--cert", f"{gateway}.crt", "--key", f"{gateway}.key"]
+        words += ["--cafile", "authority.crt", "--cert", f"{gateway}.crt", "--key", f"{gateway}.key"]
     if settings.mqtt_credentials()[0]:
         words += ["-u", gateway, "-P", PASSWORD]
     payload = f'[{{"n":"{gateway}-test/temperature","u":"Cel","v":21.5}}]'

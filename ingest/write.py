@@ -1,8 +1,5 @@
 """The writer: connects, resolves, seals and stores batches, one after the other, in a thread of its own."""
 
-import contextlib
-import os
-import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -125,16 +122,9 @@ class Writer:
             raise UnavailableError(str(error)) from error
 
     def break_off(self) -> None:
-        """End the connection under the thread that waits for its server; there it is an error. From any thread.
-
-        A server that hangs while its kernel answers keeps a connection for ever: no time limit of TCP ends it, and
-        those of statements are the server's own.
-        """
-        conn = self._conn
-        with contextlib.suppress(OSError, psycopg.OperationalError):  # closed meanwhile: that was the aim
-            if conn:
-                with socket.socket(fileno=os.dup(conn.fileno())) as same:
-                    same.shutdown(socket.SHUT_RDWR)
+        """End the connection under the thread that waits for its server. From any thread."""
+        if self._conn:
+            store.break_off(self._conn)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -144,13 +134,16 @@ class Writer:
 
     def _connected(self) -> Store:
         if self._store is None:
-            conn = self._conn = store.connect(self._url)
+            conn = store.connect(self._url, made=self._keep)
             try:
                 self._store = self._prepared(conn)
             except BaseException:
                 conn.close()
                 raise
         return self._store
+
+    def _keep(self, conn: Connection[Any]) -> None:
+        self._conn = conn
 
     def _prepared(self, conn: Connection[Any]) -> Store:
         storage = storage_of(conn)

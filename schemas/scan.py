@@ -83,7 +83,7 @@ class _Scratch:
         self.units = np.zeros((UNITS_MAX, 2), np.int32)
         self.unit_of = np.empty(RECORDS_MAX, np.int8)
         self.numbers = np.empty((2, RECORDS_MAX + 1))
-        self.loose = np.empty((2 * RECORDS_MAX + 2, 4), np.int32)
+        self.loose = np.empty((2 * RECORDS_MAX + 2, 4), np.int32)  # with base time, and a field said twice
 
 
 _scratch = _Scratch()

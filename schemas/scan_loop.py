@@ -230,7 +230,7 @@ def scan(  # noqa: C901, PLR0911, PLR0912, PLR0915  measured: a third faster tha
         i = space(text, i + 1)
         seen, name, name_end, unit, unit_end = 0, 0, 0, 0, 0
         numbers[1, count] = 0.0
-        more = text[i] == BEGIN
+        more = text[i] == BEGIN and count < last
         while more:
             i = space(text, i + 1)
             base = text[i + 1] == LABEL_B
@@ -282,7 +282,7 @@ def scan(  # noqa: C901, PLR0911, PLR0912, PLR0915  measured: a third faster tha
         at = copied(text, base_name, base_name_end, names, at)
         at = copied(text, name, name_end, names, at)
         this_unit = unit_number(text, unit, unit_end, units, unit_count)
-        if at == first or this_unit == len(units) or count == last:
+        if at == first or this_unit == len(units):
             return NOT_THIS, 0, 0
         if this_unit == unit_count:
             units[this_unit, 0], units[this_unit, 1] = unit, unit_end

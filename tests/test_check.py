@@ -123,6 +123,18 @@ def test_an_access_list_in_the_way_is_a_warning(broker, tmp_path, rule):
         assert "topic readwrite ganzhi/v1/370000/ganzhi-check/+" in seen[name].advice
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_gateways_that_may_not_be_told_of_refusals_are_a_warning(broker, tmp_path, told):
+    """Where the access list keeps refusals from gateways, it says which line would let them out."""
+    rules = ["topic readwrite ganzhi/v1/370000/ganzhi-check/+", "topic read $SYS/#"]
+    rules += ["topic write ganzhi/v1/+/+/rejected"] * told
+    (tmp_path / "acl").write_text("\n".join([*rules, ""]))
+    seen = findings(mqtt_url=broker(more=[f"acl_file {tmp_path / 'acl'}"]), database_url=NOWHERE)
+    assert seen["round trip"].level is Level.OK
+    assert ("refusals" in seen) is not told
+    assert told or "topic write ganzhi/v1/+/+/rejected" in seen["refusals"].advice
+
+
 def test_a_worker_that_would_take_the_probe_is_spared(broker):
     """A filter of the service's own that takes the check's topic keeps 1,100 messages from becoming rejections."""
     seen = findings(mqtt_url=broker(), topics="ganzhi/v1/#", database_url=NOWHERE)

@@ -71,6 +71,7 @@ def test_the_page_names_every_event_with_its_levels():
     ]:
         code.setdefault(event, set()).add(level)
     assert {row[0][0]: set(row[1].split(", ")) for row in table("Events")} == code
+    assert len(table("Events")) == len(code)
 
 
 def test_the_page_names_every_key():
@@ -165,6 +166,36 @@ def test_whoever_speaks_every_line_is_an_event():
     assert "ZeroDivisionError" in lines[2]["exception"]
     assert "a fault that nobody caught" in lines[-1]["exception"]
     assert done.returncode == 1
+
+
+SLIPS = """
+import logging
+from ingest.logs import configure_logs, log
+configure_logs()
+for n in range(25):
+    logging.getLogger("chatty").warning("%d", n)
+logging.getLogger("asyncio").error("%d bytes", "no number")
+logging.getLogger("chatty").error("serious")
+"""
+
+
+def test_no_library_hides_another_or_stops_what_it_does():
+    """A storm of one library's warnings leaves another's error and its own; values that do not fit raise nothing."""
+    done = run("-c", SLIPS)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 0
+    assert [line["library"] for line in lines] == ["chatty"] * LINES_A_MINUTE + ["asyncio", "chatty"]
+    assert [line["reason"] for line in lines[-2:]] == ["%d bytes", "serious"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_line_that_cannot_be_written_stops_nothing():
+    """Where the disk under the log is full, lines are lost and the process goes on."""
+    code = "from ingest.logs import configure_logs, log; configure_logs(); log.info('a'); log.info('b'); print('on')"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=full, check=False,
+                              timeout=60)  # fmt: skip
+    assert done.stdout == b"on\n"
 
 
 def read_all(terminal):

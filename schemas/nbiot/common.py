@@ -205,7 +205,7 @@ def add_event(
 
 
 def identify(part: Part, platform: str, device: str, stream: str, time: float = 0.0) -> Part:
-    """`part` with its identity: platform, device, stream, times and what was said, in whatever order.
+    """`part` with its identity: platform, device, stream, times and what was said, units included, in whatever order.
 
     `time`: of the push, which counts where nothing in the part has one: what is refused has none of its own.
     """
@@ -225,6 +225,11 @@ def identify(part: Part, platform: str, device: str, stream: str, time: float = 
         if newest < RELATIVE_BELOW <= time:
             said_else.append([time])
             newest = time
+    if any(part.units):
+        units = [unit or "" for unit in part.units]
+        said_else.append(
+            sorted(zip([name[1] for name in part.names], times, part.values, units, strict=True))
+        )
     whole = (platform, device, stream, rows, said_else)
     try:
         part.identity = _packed(whole)

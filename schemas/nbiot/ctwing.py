@@ -68,9 +68,8 @@ def _read(push: dict[str, Any], time: float, hooks: Mapping[str, Hook]) -> Part:
     code, aliases = terminal("ctwing", device, imei_of(push.get("IMEI")) or _imei_in(device))
     draft = Draft(code, aliases, time)
     stream = reader(push, draft, hooks)
-    part = identify(
-        draft.part, "ctwing", str(device) if isinstance(device, str | int) else code, stream, time
-    )
+    named = str(device) if said(device) and isinstance(device, str | int) else code
+    part = identify(draft.part, "ctwing", named, stream, time)
     if stream == "command" and said(push.get("taskId")):
         part.absolute = (
             True  # a task has a number of its own, which stands in the event and so in the identity

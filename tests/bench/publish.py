@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 
 import mqtt5
@@ -33,16 +33,19 @@ def by_gateway(terminals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return terminals[np.argsort(terminals % GATEWAYS, kind="stable")]
 
 
-def packs(size: int, columns: tuple[list[int], list[float], list[float]]) -> Iterator[tuple[str, bytes]]:
+def packs(
+    size: int, columns: tuple[list[int], list[float], list[float]], divisions: Sequence[int] = (370102,)
+) -> Iterator[tuple[str, bytes]]:
     """Topics and SenML packs of `size` readings of one metric, full names as a gateway for many terminals sends.
 
-    Terminals of a gateway stand together: where the next one begins, so does a pack.
+    Terminals of a gateway stand together: where the next one begins, so does a pack. Gateways are dealt out to the
+    divisions.
     """
     for gateway, rows in groupby(zip(*columns, strict=True), lambda row: row[0] % GATEWAYS):
         while some := list(islice(rows, size)):
             records = [{"n": f"imei:8688{terminal:011d}/temperature", "u": "Cel", "v": value, "t": time}
                        for terminal, value, time in some]  # fmt: skip
-            yield f"ganzhi/v1/370102/gw{gateway}/telemetry", json.dumps(records).encode()
+            yield f"ganzhi/v1/{divisions[gateway % len(divisions)]}/gw{gateway}/telemetry", json.dumps(records).encode()
 
 
 def publish(host: str, port: int, messages: list[tuple[str, bytes]]) -> None:

@@ -94,6 +94,12 @@ def test_panels_follow_the_choice_of_job(expression):
     assert set(re.findall(r"rate\([^\[]*\[([^\]]*)\]", expression)) <= {"$__rate_interval"}
 
 
+@pytest.mark.parametrize("expression", list(_expressions()))
+def test_no_zero_stands_for_a_service_that_is_gone(expression):
+    """0 in place of no series is said of alerts, which Prometheus makes itself, and of no metric of ours."""
+    assert "vector(" not in expression or "ganzhi_" not in expression
+
+
 def test_every_panel_of_ingest_follows_the_choice_of_worker():
     """Workers are chosen by instance; what only the observer knows is not theirs."""
     observed = {family.name for family in GAUGES}

@@ -92,6 +92,12 @@ def test_settings_exist(workload):
 
 
 @workloads
+def test_all_have_the_same_settings(workload):
+    """Maintenance ends the ledger at the horizon that workers count on, and drops what they no longer take."""
+    assert environment_of(workload).items() >= SETTINGS.items()
+
+
+@workloads
 def test_secrets_are_files_that_deploy_makes(workload):
     """A pod gets the secrets that its settings name and no others; each is one that make-secrets.sh makes."""
     pod = pod_of(workload)

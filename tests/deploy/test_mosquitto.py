@@ -21,6 +21,8 @@ import yaml
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from ingest import check_broker
+from ingest.settings import load
 from tests.brokers import Mosquitto, free_port, needs_mosquitto
 
 pytestmark = needs_mosquitto
@@ -71,7 +73,7 @@ class Deployed(Mosquitto):
         self.secrets = secrets
         self.access = folder / "acl"
         self.access.write_text((ROOT / "deploy/mosquitto/acl").read_text())
-        port, self.tls_port = free_port(), free_port()
+        port, self.tls_port, self.service_port = free_port(), free_port(), free_port()
         super().__init__(self._config(port, folder), port, folder)
 
     def _config(self, port, folder):
@@ -79,6 +81,7 @@ class Deployed(Mosquitto):
         for there, here in {
             "listener 1883\n": f"listener {port} 127.0.0.1\n",
             "listener 8883\n": f"listener {self.tls_port} 127.0.0.1\n",
+            "listener 8884\n": f"listener {self.service_port} 127.0.0.1\n",
             "/run/secrets/": f"{self.secrets}/",
             "/mosquitto/config/acl\n": f"{self.access}\n",
             "/mosquitto/data/": f"{folder}/",
@@ -97,11 +100,15 @@ class Deployed(Mosquitto):
             subprocess.run([ROOT / "deploy/certificate.sh", folder, name], check=True, capture_output=True)
         return folder / f"{name}.crt", folder / f"{name}.key"
 
-    def shows(self, name, user=None):
+    def shows(self, name, user=None, **options):
         """A client with the certificate of this name."""
-        return Client(
-            self.tls_port, user, "wrong", tls=(self.secrets / "mosquitto_authority", *self.sign(name))
-        )
+        tls = self.secrets / "mosquitto_authority", *self.sign(name)
+        return Client(self.tls_port, user, "wrong", tls=tls, **options)
+
+    def elsewhere(self, user):
+        """What a worker or observer on another machine has: port, authority of the broker, certificate and key."""
+        folder = self.secrets / "certificates"
+        return self.service_port, self.secrets / "mosquitto_authority", folder / f"{user}.crt", folder / f"{user}.key"
 
     def reload(self):
         """SIGHUP, and wait until the files are read."""
@@ -116,9 +123,9 @@ class Deployed(Mosquitto):
 class Client:
     """A connected MQTT client whose calls wait for the broker's answer."""
 
-    def __init__(self, port, user, password, *, session=None, tls=()):
+    def __init__(self, port, user, password, *, session=None, client_id="", tls=()):
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=session or "", protocol=mqtt.MQTTv5
+            mqtt.CallbackAPIVersion.VERSION2, client_id=session or client_id, protocol=mqtt.MQTTv5
         )
         if user:
             self._client.username_pw_set(user, password)
@@ -198,6 +205,15 @@ def test_a_gateway_reads_its_own_refusals_only(broker):
         assert gateway.receive().topic == f"{OWN}/rejected"
 
 
+def test_an_edge_node_is_asked_for_its_births_alone(broker):
+    """Of the service's requests for births, an edge node that subscribes to everything gets its own."""
+    with broker.client("ganzhi") as service, broker.client("gw-a") as node:
+        node.subscribe("#")
+        assert service.publish("spBv1.0/plant/NCMD/gw-b").value < FIRST_REFUSAL
+        assert service.publish("spBv1.0/plant/NCMD/gw-a").value == 0
+        assert node.receive().topic == "spBv1.0/plant/NCMD/gw-a"
+
+
 def test_the_observer_reads_status_and_nothing_else(broker):
     """Of all that a gateway publishes, an observer that subscribes to everything gets the status."""
     with broker.client("observer") as observer, broker.client("gw-a") as gateway:
@@ -231,6 +247,19 @@ def test_a_certificate_opens_its_own_refusals_only(broker):
         assert gateway.receive().topic == f"{OWN}/rejected"
 
 
+def test_a_certificate_takes_over_no_session(broker):
+    """A gateway that connects under a worker's client id gets nothing of what waits for it, and ends nothing."""
+    with broker.client("ganzhi", session="ganzhi-0") as worker:
+        worker.subscribe(f"{OWN}/telemetry")
+    with broker.client("gw-a") as gateway:
+        gateway.publish(f"{OWN}/telemetry", b"waits")
+    for session in ("ganzhi-0", None):
+        with broker.shows("gw-b", session=session, client_id="ganzhi-0") as other:
+            assert other.connected.value == 0
+    with broker.client("ganzhi", session="ganzhi-0") as worker:
+        assert worker.receive().payload == b"waits"
+
+
 def test_nobody_comes_in_by_tls_without_a_certificate_of_ours(broker, tmp_path):
     """No certificate, or one that another authority signed: the connection ends without an answer to CONNECT."""
     stranger = broker.sign("gw-a", tmp_path)
@@ -239,13 +268,56 @@ def test_nobody_comes_in_by_tls_without_a_certificate_of_ours(broker, tmp_path):
             _greet(broker, shown)
 
 
-def _greet(broker, shown):
+def test_gateways_and_workers_have_no_certificate_for_each_other_s_door(broker):
+    """A gateway's certificate does not open the workers' port, where it could choose their client id, nor theirs its."""
+    service_port, _, *worker = broker.elsewhere("ganzhi")
+    for shown, port in ((broker.sign("gw-a"), service_port), (worker, broker.tls_port)):
+        with pytest.raises((ssl.SSLError, OSError)):
+            _greet(broker, shown, port)
+
+
+def test_a_worker_on_another_machine_comes_in_with_its_certificate(broker):
+    """Under its own client id it gets what waits for it, as the user of its certificate; a password is not looked at."""
+    port, *tls = broker.elsewhere("ganzhi")
+    for topic in (f"{OWN}/telemetry", None):
+        with Client(port, "observer", "wrong", session="ganzhi-7", tls=tls) as worker:
+            if topic:
+                assert worker.subscribe(topic).value < FIRST_REFUSAL
+                with broker.client("gw-a") as gateway:
+                    assert gateway.publish(topic, b"now").value == 0
+                assert worker.receive().payload == b"now"
+            else:
+                assert worker.receive().payload == b"waits"
+        with broker.client("gw-a") as gateway:
+            gateway.publish(f"{OWN}/telemetry", b"waits")
+
+
+def test_an_observer_on_another_machine_reads_status_and_nothing_else(broker):
+    """Its certificate makes it the user `observer`: of all that a gateway publishes it gets the status."""
+    port, *tls = broker.elsewhere("observer")
+    with Client(port, None, None, tls=tls) as observer, broker.client("gw-a") as gateway:
+        observer.subscribe("#")
+        gateway.publish(f"{OWN}/telemetry")
+        gateway.publish(f"{OWN}/status")
+        assert observer.receive().topic == f"{OWN}/status"
+
+
+def test_check_is_content_on_another_machine(broker):
+    """`ganzhi check` finds nothing to say against the broker, round trip and queue included, with the certificate alone."""
+    port, ca, cert, key = broker.elsewhere("ganzhi")
+    settings = load(mqtt_url=f"mqtts://localhost:{port}", mqtt_ca=ca, mqtt_cert=cert, mqtt_key=key)
+    found = list(check_broker.run(settings))
+    assert {"broker's certificate", "round trip"} <= {finding.subject for finding in found}
+    assert [finding for finding in found if finding.level is not Level.OK] == []
+
+
+def _greet(broker, shown, port=None):
     """CONNECT over TLS and read the answer; OSError where there is none."""
     context = ssl.create_default_context(cafile=str(broker.secrets / "mosquitto_authority"))
     if shown:
         context.load_cert_chain(*shown)
     with (
-        socket.create_connection(("127.0.0.1", broker.tls_port), timeout=WAIT_SECONDS) as plain,
+        socket.create_connection(("127.0.0.1", port or broker.tls_port), timeout=WAIT_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         secure.sendall(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00")
@@ -270,12 +342,28 @@ def test_a_lost_certificate_is_shut_out(tmp_path):
         assert other.publish("ganzhi/v1/370102/gw-b/telemetry").value < FIRST_REFUSAL
 
 
-@pytest.mark.parametrize("name", ["ganzhi", "observer", "simulator", "health", "a/b", "+", "#"])
+@pytest.mark.parametrize("name", ["ganzhi", "ganzhi-0", "observer", "simulator", "health", "authority", "a/b", "+", "#"])
 def test_no_certificate_is_signed_for_a_name_of_the_service(tmp_path, name):
     """A gateway named like the service's users, or unlike a topic's level, would get rights that are not its own."""
     done = subprocess.run([ROOT / "deploy/certificate.sh", tmp_path, name], check=False, capture_output=True)
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["gw-a"], ["ganzhi-0"], ["simulator"], ["ganzhi", "mqtt.example.cn"]])
+def test_the_service_s_authority_signs_for_nobody_else(tmp_path, words):
+    """What may choose its client id is `ganzhi` and `observer` as clients, asked for by --service, and no one else."""
+    command = [ROOT / "deploy/certificate.sh", "--service", tmp_path, *words]
+    done = subprocess.run(command, check=False, capture_output=True)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_signed_is_said(tmp_path):
+    """The files that were made, who signed and until when stand on standard output."""
+    done = subprocess.run([ROOT / "deploy/certificate.sh", tmp_path, "gw-a"], check=True, capture_output=True, text=True)
+    for part in (f"{tmp_path}/authority.crt", f"{tmp_path}/gw-a.crt and .key", "signed by authority.crt, until"):
+        assert part in done.stdout
 
 
 def test_the_simulator_speaks_for_any_gateway(broker):

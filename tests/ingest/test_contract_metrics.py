@@ -1,6 +1,7 @@
 """The contract's section 6, name by name: what dashboards and alert rules are written against."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -113,3 +114,14 @@ def test_a_worker_has_every_metric_of_the_contract():
     metrics.certificate_expiry.labels("client").set(NOW)
     found, wanted = collected(metrics.registry), named(SERVICE)
     assert {name: found.get(name) for name in wanted} == wanted
+
+
+def test_a_gap_under_maintenance_alerts_nobody(seen):
+    """It is counted among the open ones, and is none of those that alerts are made of."""
+    metrics = ObserverMetrics(Settings(), lambda: True)
+    labels = {"gap": "1", "city": "370100", "domain": "municipal", "kind": "outage", "gateway": "gw1"}
+    for evidence, missing in (({}, 9), ({"maintenance": 3}, None)):
+        metrics.seen = replace(seen, gaps=[replace(seen.gaps[0], evidence=evidence)])
+        assert metrics.registry.get_sample_value("ganzhi_coverage_gap_info", labels) == missing
+        counted = {name: labels[name] for name in ("city", "domain", "kind")}
+        assert metrics.registry.get_sample_value("ganzhi_coverage_gaps", counted) == 1

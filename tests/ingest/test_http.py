@@ -129,10 +129,11 @@ def test_a_network_gets_nothing_by_accident(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [
-    {"http_cert": "x"}, {"http_client_ca": "x"}, {"http_token": "short"}, {"mqtt_ca": "/nowhere/ca.crt"},
+    {"http_cert": "x"}, {"http_client_ca": "x"}, {"http_token": "short"}, {"http_token": ""},
+    {"mqtt_ca": "/nowhere/ca.crt"},
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused(settings):
-    """Half a certificate, an authority without HTTPS, a token that is guessed, a file that is not there."""
+    """Half a certificate, an authority without HTTPS, a token that is guessed or an empty file, a file that is not there."""
     with pytest.raises(SettingsError, match="GANZHI_"):
         load(**settings)
 
@@ -163,6 +164,28 @@ async def test_mutual_tls(tmp_path):
             server.renew()
         assert [log["event"] for log in logs] == ["certificates_unusable"]
         del reader
+
+
+async def test_half_a_renewal_changes_nothing(tmp_path):
+    """A new certificate whose key has not come yet: the old one is shown on."""
+    authority = Authority(tmp_path)
+    web = authority.sign("web", hosts=("127.0.0.1",))
+    tls = ssl.create_default_context(cafile=authority.file)
+    async with door(http_cert=web, http_key=key_of(web)) as (server, port):
+        old_key = key_of(web).read_text()
+        authority.sign("anew", file="web", hosts=("127.0.0.1",))
+        new_key = key_of(web).read_text()
+        for key, event, shown in (
+            (old_key, "certificates_unusable", "web"),
+            (new_key, "certificates_renewed", "anew"),
+        ):
+            key_of(web).write_text(key)
+            with capture_logs() as logs:
+                server.renew()
+            assert [log["event"] for log in logs] == [event]
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+            assert writer.get_extra_info("peercert")["subject"] == ((("commonName", shown),),)
+            writer.close()
 
 
 async def test_pushes_need_no_certificate(tmp_path):

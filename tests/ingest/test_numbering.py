@@ -155,6 +155,17 @@ def test_what_was_refused_may_come_again(database, new_desk, forgotten):
     assert desk.write((1, 1, pack(20)), (1, 3, pack(20, time.time()))) == (2, 0, 0, 0)
 
 
+@postgres
+def test_what_was_refused_twice_may_come_again(database, new_desk, forgotten):
+    """A refused message that came twice within the ledger's horizon is stored once its cause is gone."""
+    desk, message = new_desk(), (1, 1, pack(1e9))
+    assert desk.write(message) == (0, 0, 1, 0)
+    assert desk.write(message) == (0, 1, 0, 0)
+    forgotten()
+    database.execute("UPDATE metric SET hard_high = NULL WHERE name = 'temperature'")
+    assert new_desk("desk-1").write(message) == (1, 0, 0, 0)
+
+
 def test_two_workers_merge_what_they_saw(database, new_desk, forgotten):
     """Numbers that two workers commit in turns are known to both; a row that both read and then write holds both's."""
     desks = [new_desk("desk-0"), new_desk("desk-1")]
@@ -162,11 +173,11 @@ def test_two_workers_merge_what_they_saw(database, new_desk, forgotten):
     for n, message in enumerate(sent[:50]):
         assert desks[n % 2].write(message)[0] == 1
     batches = [desk.batch(*sent[50 + 5 * n : 55 + 5 * n]) for n, desk in enumerate(desks)]
-    nothing = Sealed(reading_rows(0), np.empty(0, np.int32), [], {})
+    stored = Sealed(reading_rows(5), np.arange(5, dtype=np.int32), [], {})
     with store.connect(database.url) as one, store.connect(database.url) as other:
         both = [Numbered(conn, batch) for conn, batch in zip((one, other), batches, strict=True)]
         for numbered in both:
-            numbered.keep(nothing, np.ones(5, np.bool_))
+            numbered.keep(stored)
     forgotten()
     for desk in desks:
         assert desk.write(*sent) == (0, 60, 0, 0)

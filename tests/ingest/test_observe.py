@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
+from tests.faults.stand import Loop, Remote
+from tests.proxy import Proxy
 from tests.worker import Metrics
 
 pytestmark = pytest.mark.parametrize("storage", ["postgres"])
@@ -208,6 +210,21 @@ def test_a_connection_that_is_lost_is_made_again(field, database):
             lambda _: any(line["event"] == "lock_held" for line in observer.log), "waiting for its place"
         )
     observer.wait(lambda m: m("observer_last_run_timestamp_seconds") > before + 1, "counting again")
+
+
+def test_a_silent_database_holds_no_observer(database, new_worker):
+    """SIGTERM ends it in time, though its database accepts and answers nothing any more."""
+    with Loop() as loop:
+        proxy = Remote(loop, Proxy(database.server.port))
+        proxy.start()
+        url = database.url.replace(str(database.server.port), str(proxy.port))
+        observer = new_worker("observe", observe_seconds=0.2, database_url=url)
+        observer.start()
+        observer.wait(lambda m: m("observer_last_run_timestamp_seconds") > 0, "counting")
+        proxy.hold()
+        assert observer.terminate() == 0
+        assert "database_silent" in {line["event"] for line in observer.log}
+        proxy.stop()
 
 
 def test_the_last_recount_outlives_a_restart(database, new_worker):

@@ -146,7 +146,8 @@ async def test_a_token_is_the_password():
             assert (status, "basic" in head.lower()) == (401, True)
             basic = base64.b64encode(f"王工:{token}".encode()).decode()
             for given, expected in ((f"Basic {basic}", 200), (f"Bearer {token}", 200), ("Basic !", 401),
-                                    ("Basic eDp5", 401), ("Bearer x", 401)):  # fmt: skip
+                                    ("Basic eDp5", 401), ("Basic é", 401), ("Bearer é", 401),
+                                    ("Bearer x", 401)):  # fmt: skip
                 assert (await get(port, path, Authorization=given))[0] == expected
 
 

@@ -30,7 +30,7 @@ from devices.report import (
 from ingest import report, report_charts, roles, store
 from ingest.cli import app
 from ingest.report_charts import Line, bar, lines, nice_ceiling, shade, sparkline
-from ingest.report_html import OTHERS, html
+from ingest.report_html import OTHERS, html, path
 from ingest.report_map import MARGIN, WIDTH, outlines
 from ingest.report_words import LANGUAGES, Words, definitions, language_of
 
@@ -163,8 +163,32 @@ def test_colours_of_coverage(share, expected):
 
 @given(st.floats(1, 1e12))
 def test_axes_end_at_round_numbers(value):
-    """Above the value, and never more than 2.5 times."""
+    """Above the value, and never more than 2.5 times; labels at its quarters are whole numbers, nothing is rounded."""
     assert value <= nice_ceiling(value) <= 2.5 * value
+    assert nice_ceiling(max(value, 4)) % 4 == 0
+
+
+@pytest.mark.parametrize("words", [ZH, EN])
+def test_labels_of_axes_fit_their_margin(words):
+    """At the largest type, of phones and paper; a digit takes 0.64 of its height, a Chinese character all of it."""
+    css = (ROOT / "ingest/templates/page.css").read_text()
+    size = max(map(int, re.findall(r"\.chart \.axis \{[^}]*font-size: (\d+)px", css)))
+    for power in range(10):
+        for quarter in (f * 10**power / 4 * n for f in (20, 40, 80) for n in range(5)):
+            label = words.short(quarter)
+            width = sum(1 if sign > "\u2e80" else 0.32 if sign in ".," else 0.64 for sign in label)
+            assert width * size <= report_charts.LEFT - 8, label
+
+
+def test_a_plan_that_wants_no_more_is_drawn_to_the_end():
+    """After its last step the plan is a level line, as far as the figures go."""
+    days = [(date(2026, 11, 1), 5.0), (date(2026, 11, 30), 9.0)]
+    plan = Plan(1, ("declared",), ((date(2026, 1, 1), 100),))
+    drawn = path(
+        Summary(PROVINCE, NOVEMBER, date(2027, 12, 31), plan=plan, trend={"terminals_verified": days}), EN
+    )
+    assert 'class="line line-plan' in drawn
+    assert "dot line-plan" not in drawn
 
 
 def test_the_map_has_every_city():
@@ -313,6 +337,7 @@ def test_nothing_is_a_dash_and_never_a_zero(database):
     assert set(cells_) == {"—"}
     assert "没有数据" in html(Summary(PROVINCE, NOVEMBER, DUE), "zh")
     for wrong in (["--from", "2026-11-02", "--to", "2026-11-01"], ["--from", "yesterday"], ["--month", "2026-13"],
+                  ["--month", "9999-12"], ["--month", "0001-01"], ["--from", "0001-01-01"], ["--to", "9999-12-31"],
                   ["--month", "last", "--to", "2026-11-01"], ["--division", "999999"], ["--format", "pdf"],
                   ["--format", "html,csv"]):  # fmt: skip
         assert ganzhi(database, *wrong).exit_code == 2, wrong

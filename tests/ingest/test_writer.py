@@ -7,7 +7,7 @@ import time
 import pytest
 import structlog
 
-from ingest import chunks
+from ingest import chunks, copy
 from ingest.batch import Batch
 from ingest.decode import Decode
 from ingest.settings import Settings
@@ -257,6 +257,29 @@ def test_a_dry_run_over_several_transactions_ends(database):
         )
     assert (done.rejections, done.readings) == (250, 250)
     assert database.one("SELECT count(*) FROM reading") == (0,)
+
+
+def test_a_connection_that_falls_silent_while_it_is_made_is_broken_off(desk, monkeypatch):
+    """A server that takes us in and answers nothing then is left for a new connection, too."""
+    monkeypatch.setattr("ingest.thread.BACKOFF_SECONDS", (0.01, 0.01))
+    register, hanging = copy.register, iter([True])
+
+    def hang_once(conn):
+        if next(hanging, False):
+            conn.execute("SELECT pg_sleep(50)")
+        register(conn)
+
+    monkeypatch.setattr(copy, "register", hang_once)
+    opening = threading.Thread(target=desk.thread.open)
+    opening.start()
+    begun = time.monotonic()
+    while opening.is_alive() and time.monotonic() - begun < 10:
+        time.sleep(0.05)
+        desk.thread.break_off(after_seconds=0.3)
+    took = time.monotonic() - begun
+    opening.join(60)
+    assert took < 10
+    assert desk.thread.database_up
 
 
 def test_what_waits_for_a_silent_server_is_broken_off(desk, database, monkeypatch):

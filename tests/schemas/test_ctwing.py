@@ -242,3 +242,12 @@ def test_an_imei_of_equal_digits_is_none():
     """000000000000000 is what a module says that was never given an IMEI: the device id stays the terminal's."""
     part = decoded(DATA | {"IMEI": "000000000000000"})
     assert {code for code, _ in part.names} == {"ctwing:0123456789abcdef0123456789abcdef"}
+
+
+@pytest.mark.parametrize("device", ["", "undefined", "null", None])
+def test_terminals_without_a_device_id_are_told_apart(device):
+    """Of two terminals that only their IMEIs name the same word at the same time is two, in any envelope."""
+    push = {"messageType": "deviceOnlineOfflineReport", "timestamp": 1763712000277, "eventType": 1}
+    one, two = (push | {"deviceId": device, "IMEI": f"86000000000000{n}"} for n in (1, 2))
+    assert decoded(one).identity != decoded(two).identity
+    assert decoded(one).identity == decoded(push | {"IMEI": one["IMEI"]}).identity

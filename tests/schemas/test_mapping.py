@@ -121,6 +121,9 @@ def test_routes_of_one_s_own(tmp_path, monkeypatch):
     file.write_text('[[route]]\nfilter = "own/{gateway}"\nname = "v"\ndecoder = "unheard_of"\n')
     with pytest.raises(SettingsError, match="unheard_of"):
         Decode(Routes.load(Settings(routes=file).routes), 1000, Registry())
+    file.write_text('[[route]]\nfilter = "plant/spBv1.0/#"\nname = "v"\ndecoder = "sparkplug"\n')
+    with pytest.raises(SettingsError, match=r"begin with spBv1\.0/"):
+        Decode(Routes.load(Settings(routes=file).routes), 1000, Registry())
 
 
 def test_unit_constant_and_numbers():
@@ -174,6 +177,18 @@ def test_identity():
     identities = [identity(**other) for other in others]
     assert len({*identities, identity()}) == len(others) + 1
     assert [absolute for _, absolute in identities] == [True] * 6 + [False]
+
+
+def test_other_units_are_other_data():
+    """A number that comes again in another unit is another part; in the same one it is the same."""
+    fields = {"values": ["v.{metric}"], "time": ["t"], "unit": ["u"]}
+    base = {"id": "a", "v": {"x": 1, "y": 2}, "t": 1763710001}
+    celsius, kelvin, unsaid, again = (
+        decoded(base | said, **fields)[0].identity
+        for said in ({"u": "Cel"}, {"u": "K"}, {}, {"u": "Cel", "v": {"y": 2, "x": 1}})
+    )
+    assert len({celsius, kelvin, unsaid}) == 3
+    assert again == celsius
 
 
 @settings(max_examples=200, deadline=None)

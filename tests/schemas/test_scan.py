@@ -133,6 +133,11 @@ for _ in range(20_000):
     cut = dice.randrange(len(pack))
     scan.columns(pack[:cut] + b''.join(dice.choices(pieces, k=dice.randrange(12))) + pack[cut + dice.randrange(9):])
     scan.columns(b''.join(dice.choices(pieces, k=dice.randrange(40))))
+loose = b'{"v":1e23,"t":1e23}'
+full = [b'{"bn":"a","bt":1e23,' + loose[1:]] + [loose] * (scan.RECORDS_MAX - 1)
+for more in (loose, b'{"v":1e23,"t":1e23,"v":1e23}'):  # a record too many, and one that says a field twice
+    assert scan.columns(b'[' + b','.join([*full, more]) + b']') is None
+    assert scan.columns(b'[' + b','.join([*full[:-1], more]) + b']') is None or more is loose
 try:
     scan._scan(*(part[:3] for part in (scan.np.frombuffer(bytearray(pack), 'u1'), scan._secret)), *[
         getattr(scan._scratch, name) for name in ("names", "ends", "hashes", "units", "unit_of", "numbers", "loose")])
