@@ -4,7 +4,7 @@ BIN = .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: demo test check audit sbom bench faults docs lock tools clean
+.PHONY: demo test check audit sbom bench bench-report faults docs lock tools clean
 
 demo: .venv/installed
 	$(BIN)/ganzhi demo
@@ -29,8 +29,14 @@ sbom: .venv/installed
 	$(BIN)/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml \
 		--sv 1.6 --output-reproducible --of JSON --validate --output-file build/sbom.json
 
+# The rates, and whether a step of the hot path costs a tenth more than when it was last recorded.
 bench: .venv/installed tools
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.guard
+
+# Curves as things grow into docs/benchmarks.md and docs/growth.svg; half an hour, 10 GB of disk, 4 GB of memory.
+bench-report: .venv/installed tools
+	$(BIN)/python -m tests.bench.growth --report
 
 # Goes on where it was stopped; CASE="name name" runs these, FRESH=1 all anew, LIST=1 names them.
 faults: .venv/installed tools
@@ -53,6 +59,7 @@ lock:
 		--output-file requirements-dev.lock pyproject.toml
 
 .venv/installed: requirements-dev.lock pyproject.toml
+	@echo "making .venv: pip installs what is locked, which takes half a minute to a few, once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

@@ -26,6 +26,8 @@ class Gap:
     evidence: Mapping[str, Any]
     id: int | None = None
     closed_seconds: float | None = None
+    acknowledged: bool = False
+    """Somebody looks after it."""
 
     @property
     def place(self) -> tuple[str, ...] | tuple[str, int, str | None]:

@@ -78,6 +78,8 @@ _UNITS = {
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) *(s|秒|min|m|分钟|h|小时|d|天|)")
 _OFFSET = re.compile(r"([+-])?([0-9]{1,2})(?::?([0-9]{2}))?")
 _GATEWAY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_OUR_NAME = re.compile(r"ganzhi(-.*)?|observer|simulator|health")
+"""Users and client ids of the service itself (deploy/mosquitto/acl); deploy/certificate.sh refuses them too."""
 _ROUNDED = re.compile(r"[0-9](?:\.[0-9]+)?[eE]\+?[0-9]+")
 _AT_MIDNIGHT = re.compile(r"[T ]00:00(:00(\.0+)?)?Z?$")
 
@@ -216,6 +218,10 @@ def gateway_name(text: str) -> str:
     """A gateway's name as topics may carry it. Raises ValueError."""
     if not _GATEWAY.fullmatch(text):
         raise ValueError(f"gateway {shown(text)}: a name is 1 to 64 of A-Z a-z 0-9 _ . -")
+    if _OUR_NAME.fullmatch(text):
+        raise ValueError(
+            f"gateway {text!r} is a user or a client id of the service itself: choose another name"
+        )
     return text
 
 

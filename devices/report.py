@@ -107,7 +107,7 @@ class Summary:
     """Of the last day of the period before that has one."""
     cells: Cells = field(default_factory=dict)
     counted_at: float | None = None
-    """When terminals of cells were counted, Unix seconds."""
+    """When terminals of cells were counted, Unix seconds; of a report the quarter of an hour in which they were."""
     live: bool = False
     """The figures are of this moment, not of a day's end."""
     plan: Plan | None = None

@@ -9,6 +9,8 @@ from grafana.board import dashboard, fill, instance_variable, job_variable, prom
 from grafana.panels import BAD_ABOVE_ZERO, STUCK_SECONDS, UP, alerts, firing, lines, number, state
 from grafana.queries import WORKER, of_observer, of_worker, quantiles, rate
 
+SESSIONS_LOST = of_worker("ganzhi_sessions_lost_total")
+
 
 def _flow(noun: str) -> dict[str, str]:
     """The four accounts of `messages` or `readings`, per second."""
@@ -75,7 +77,9 @@ def _is_it_ok() -> list[Builder[Panel]]:
             " / Above 0 the broker had forgotten a worker's session: what came meanwhile was not "
             "queued. Check its persistence and session expiry.",
             units.Short,
-            f"sum(increase({of_worker('ganzhi_sessions_lost_total')}[24h]))",
+            f"sum(increase({SESSIONS_LOST}[24h])) > 0 or "
+            # Found lost when the worker started, which is no increase.
+            f"sum({SESSIONS_LOST} unless on (job, instance) {SESSIONS_LOST} offset 24h) or vector(0)",
             BAD_ABOVE_ZERO,
         ).decimals(0),
         number(
@@ -261,14 +265,15 @@ def _upkeep() -> list[Builder[Panel]]:
         ),
         lines(
             "证书到期 / Certificate expiry",
-            "距所用证书到期的天数；14 天以内须更换。无数据：未使用 TLS。"
-            " / Days until a certificate in use expires; below 14, renew it. No data: no TLS in use.",
+            "距所用证书到期的天数；30 天以内须更换，7 天以内报警升级。无数据：未使用 TLS。"
+            " / Days until a certificate in use expires; below 30, renew it; below 7 somebody is woken. "
+            "No data: no TLS in use.",
             units.Days,
             {
                 "{{which}}": "min by (which) "
                 f"({of_worker('ganzhi_certificate_expiry_timestamp_seconds')} - time()) / 86400"
             },
-            {None: "red", 14: "green"},
+            {None: "red", 7: "yellow", 30: "green"},
         ),
     ]
 

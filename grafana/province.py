@@ -334,9 +334,9 @@ def _gaps() -> list[Builder[Panel]]:
         ),
         merged(
             "最大的缺口 / Largest gaps",
-            "缺失终端最多的在前；网关列为原因所在。责任人见城市页，确认用 ganzhi gaps ack。"
-            " / The most missing terminals first; where a gateway is the cause it is named. Whom to call stands "
-            "on the city's dashboard; acknowledge with ganzhi gaps ack.",
+            "缺失终端最多的在前，不含已认领和检修中的；网关列为原因所在。责任人见城市页，认领用 ganzhi gaps ack。"
+            " / The most missing terminals first, none acknowledged or under maintenance; where a gateway is the cause "
+            "it is named. Whom to call stands on the city's dashboard; acknowledge with ganzhi gaps ack.",
             {"缺失 / missing": named(f"topk(50, {largest})")},
             {"city": link("城市 / City", CITY_URL)},
             hidden=["instance", "job", "__name__"],

@@ -96,7 +96,7 @@ class Births:
         for number, message in waiting.items():
             topic = topics[number]
             spoken = self._read(message, topic)
-            parts[number] = bounded([spoken.part])
+            parts[number] = [spoken.part]
             if topic is None:
                 continue
             step = self._step(topic, spoken, message)
@@ -143,10 +143,11 @@ class Births:
         except Exception as error:  # costs its message, which is kept, never the service
             log.exception("decoder_failed", route="sparkplug", topic=message.topic)
             return Spoken(Part(refusals=[failed(error)], absolute=False), None, lost=False)
+        (part,) = bounded([spoken.part])  # one with too many readings is refused, and its births with it
         if not message.retain:
-            for birth in spoken.part.births:
+            for birth in part.births:
                 node.put(birth)
-        return spoken
+        return spoken._replace(part=part)
 
     def _step(self, topic: Topic, spoken: Spoken, message: Message) -> int:
         """How far the message's number is off; 0 where that says nothing."""

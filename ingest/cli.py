@@ -1,7 +1,7 @@
 """The command `ganzhi`: what each command takes. The work is done elsewhere."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -10,7 +10,7 @@ from ingest import cli_data, cli_export, cli_gaps, cli_plan, cli_publish, cli_re
 from ingest.cli_export import CityReader, PasswordDir, Roles
 from ingest.logs import configure_logs
 from ingest.settings import Settings, SettingsError, load
-from ingest.terminal import CommandError, Config, exit_codes, out, run_service
+from ingest.terminal import CommandError, Config, exit_codes, out, run_service, shown
 
 app = typer.Typer(name="ganzhi", help="感知 Ganzhi: takes in what the sensors of a province say.",
                   no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)  # fmt: skip
@@ -77,7 +77,7 @@ def _maintain(settings: Settings, every: float | None) -> None:
                 raise CommandError("maintenance is running already: wait for it, or end the other one")
         if not every:
             return
-        out.print(f"maintained at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", highlight=False)
+        out.print(f"maintained at {shown(time.time())}", highlight=False)
         time.sleep(every * 3600)
 
 

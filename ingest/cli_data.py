@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ingest.settings import load
-from ingest.terminal import CommandError, Config, database, exit_codes, out
+from ingest.terminal import CommandError, Config, database, exit_codes, out, shown
 from schemas.rejection import Reason
 
 rejections = typer.Typer(help="The quarantine: what was refused, and running it again.", no_args_is_help=True)
@@ -75,8 +75,8 @@ def list_(
     table = Table("id", "received", "division", "gateway", "reason", "refused", "resolved", "first detail",
                   title="拒收 rejections")  # fmt: skip
     for id_, received, place, gateway, why, rejected, total, resolved, detail in rows:
-        table.add_row(str(id_), f"{received:%Y-%m-%d %H:%M:%S}", str(place or ""), gateway, why,
-                      _refused(rejected, total), f"{resolved:%Y-%m-%d %H:%M}" if resolved else "", detail)  # fmt: skip
+        table.add_row(str(id_), shown(received), str(place or ""), gateway, why,
+                      _refused(rejected, total), shown(resolved), detail)  # fmt: skip
     out.print(table if rows else "no rejections")
 
 
@@ -104,7 +104,7 @@ def show(
             return
         facts = zip(("id", "received", "topic", "division", "gateway", "reason"), row, strict=False)
         for name, value in (*facts, ("refused", _refused(row[6], row[7]))):
-            _fact(name, str(value))
+            _fact(name, shown(value) if name == "received" else str(value))
         for entry in row[8]:
             place = "message" if entry["index"] is None else str(entry["index"])
             hint = f"; {entry['hint']}" if entry.get("hint") else ""

@@ -12,7 +12,7 @@ from rich.table import Table
 from devices import importer
 from devices.importer import SHANDONG
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, checked_domain, database, exit_codes, moment, out
+from ingest.terminal import Config, checked_domain, database, exit_codes, moment, out, shown
 from schemas.payload import storable
 
 gaps = typer.Typer(help="Where terminals are missing, since when, and whom to call.", no_args_is_help=True)
@@ -29,8 +29,9 @@ def _database(config: Path | None) -> AbstractContextManager[Connection[Any]]:
     return database(load(config), "ganzhi gaps")
 
 
-def _local(time: datetime | None) -> str:
-    return "" if time is None else f"{time.astimezone(SHANDONG):%Y-%m-%d %H:%M}"
+def _minute(time: datetime | None) -> str:
+    """For a column whose heading has the zone."""
+    return shown(time)[:16]
 
 
 def _cell(value: object) -> str:
@@ -56,28 +57,28 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 200,
     config: Config = None,
 ) -> None:
-    """Gaps that are open, the largest first. Times are Shandong's (UTC+8)."""
+    """Gaps that are open, the largest first."""
     from ingest import gaps as store_
 
     with exit_codes():
         place = None if division is None else _checked_division(division)
         with _database(config) as conn:
             rows = store_.list_gaps(conn, place, closed=all_, limit=limit)
-    table = Table("id", "since", "kind", "place", "domain", "gateway", "live", "expected", "owner", "contact",
-                  "acknowledged", *(["closed"] if all_ else []), title="缺口 gaps")  # fmt: skip
+    table = Table("id", "since +08", "kind", "place", "domain", "gateway", "live", "expected", "owner", "contact",
+                  "acknowledged", *(["closed +08"] if all_ else []), title="缺口 gaps")  # fmt: skip
     for gap in rows:
         planned = " 检修 maintenance" if "maintenance" in gap.evidence and gap.closed_at is None else ""
-        cells = (gap.id, _local(gap.opened_at), _kind(gap.kind) + planned,
+        cells = (gap.id, _minute(gap.opened_at), _kind(gap.kind) + planned,
                  _gap_place(gap), gap.domain, gap.gateway, f"{gap.live:,}",
                  f"{gap.expected:,}", gap.owner, gap.contact, gap.acknowledged_by,
-                 *([_local(gap.closed_at)] if all_ else []))  # fmt: skip
+                 *([_minute(gap.closed_at)] if all_ else []))  # fmt: skip
         table.add_row(*map(_cell, cells))
     out.print(table if rows else "no gaps")
 
 
 @gaps.command(epilog="Example: ganzhi gaps show 42")
 def show(number: Number, config: Config = None) -> None:
-    """One gap with the evidence that opened it. Times of the gap are Shandong's (UTC+8), others carry their zone."""
+    """One gap with the evidence that opened it."""
     from ingest import gaps as store_
 
     with exit_codes(), _database(config) as conn:
@@ -91,10 +92,10 @@ def show(number: Number, config: Config = None) -> None:
         "gateway": gap.gateway,
         "owner": gap.owner,
         "contact": gap.contact,
-        "opened": _local(gap.opened_at),
-        "closed": _local(gap.closed_at) or None,
+        "opened": shown(gap.opened_at),
+        "closed": shown(gap.closed_at) or None,
         "live": f"{gap.live:,} of {gap.expected:,}",
-        "acknowledged": gap.acknowledged_at and f"{_local(gap.acknowledged_at)} {gap.acknowledged_by}",
+        "acknowledged": gap.acknowledged_at and f"{shown(gap.acknowledged_at)} {gap.acknowledged_by}",
         **{f"evidence {name}": value for name, value in gap.evidence.items()},
     }
     for name, value in facts.items():
@@ -111,14 +112,14 @@ def ack(
     ] = None,
     config: Config = None,
 ) -> None:
-    """Note that somebody looks after a gap. It stays open until its cause is gone."""
+    """Note that somebody looks after a gap. It alerts no longer, and stays open until its cause is gone."""
     from ingest import gaps as store_
 
     with exit_codes(), _database(config) as conn:
         new = store_.acknowledge(conn, number, by)
         gap = store_.show(conn, number)
     out.print("acknowledged" if new else "it was acknowledged before,", f"by {gap.acknowledged_by},",
-              f"{_local(gap.acknowledged_at)} UTC+8")  # fmt: skip
+              shown(gap.acknowledged_at))  # fmt: skip
 
 
 @maintenance.command(epilog="Example: ganzhi maintenance add --gateway jn-water-01 --from 2026-12-01T22:00+08:00 "
@@ -163,7 +164,7 @@ def add(
         planned = store_.Planned(place, checked_domain(domain), gateway, start, end, reason)
         with _database(config) as conn:
             number = store_.plan_maintenance(conn, planned)
-    out.print(f"maintenance {number}: {_local(start)} to {_local(end)} UTC+8")
+    out.print(f"maintenance {number}: {shown(start)} to {shown(end)}")
 
 
 @maintenance.command(epilog="Example: ganzhi maintenance end 7")
@@ -181,16 +182,16 @@ def list_maintenance(
     all_: Annotated[bool, typer.Option("--all", help="Those that are over, too.")] = False,
     config: Config = None,
 ) -> None:
-    """Planned maintenance that is not over. Times are Shandong's (UTC+8)."""
+    """Planned maintenance that is not over."""
     from ingest import gaps as store_
 
     with exit_codes(), _database(config) as conn:
         rows = store_.list_maintenance(conn, past=all_)
-    table = Table("id", "from", "to", "now", "place", "domain", "gateway", "reason", "by",
+    table = Table("id", "from +08", "to +08", "now", "place", "domain", "gateway", "reason", "by",
                   title="计划检修 planned maintenance")  # fmt: skip
     for id_, since, until, now, division, zh, en, domain, gateway, reason, by in rows:
-        cells = (id_, _local(since), _local(until), "是 yes" if now else "", _place(division, zh, en), domain, gateway,
-                 reason, by)  # fmt: skip
+        cells = (id_, _minute(since), _minute(until), "是 yes" if now else "", _place(division, zh, en), domain,
+                 gateway, reason, by)  # fmt: skip
         table.add_row(*map(_cell, cells))
     out.print(table if rows else "no maintenance is planned")
 

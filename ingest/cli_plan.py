@@ -15,7 +15,7 @@ from devices.importer import division as read_division
 from devices.indicator import SHANDONG
 from devices.plan import Declared
 from ingest.settings import SettingsError, load
-from ingest.terminal import CommandError, Config, database, exit_codes, out
+from ingest.terminal import CommandError, Config, database, exit_codes, out, shown
 
 plan = typer.Typer(help="The rollout plan: how many terminals each place should have, and by when.",
                    no_args_is_help=True)  # fmt: skip
@@ -72,7 +72,7 @@ def show(
                 f"there is no plan {version}" if version else "there is no plan: ganzhi plan import FILE"
             )
     sources = ", ".join(SOURCES_ZH[source] for source in sorted({row.source for row in found.rows}))
-    out.print(f"计划 plan {found.number}, {sources}, imported {found.imported_at:%Y-%m-%d} by {found.imported_by}; "
+    out.print(f"计划 plan {found.number}, {sources}, imported {shown(found.imported_at)} by {found.imported_by}; "
               f"due by {on}")  # fmt: skip
     due = targets_on(found.rows, on)
     targets = by_city(due) if within is None else _within(due, within)

@@ -19,7 +19,17 @@ from devices.datum import Datum
 from devices.division import PROVINCE
 from devices.importer import SHANDONG
 from ingest.settings import Settings, SettingsError, load
-from ingest.terminal import CommandError, Config, checked_domain, database, err, exit_codes, moment, out
+from ingest.terminal import (
+    CommandError,
+    Config,
+    checked_domain,
+    database,
+    err,
+    exit_codes,
+    moment,
+    out,
+    shown,
+)
 from ingest.terminals import Imported
 
 terminals = typer.Typer(help="The registry: which terminals there are, and where.", no_args_is_help=True)
@@ -68,6 +78,10 @@ def import_terminals(
 def _say(done: Imported) -> None:
     out.print(f"{done.created:,} created, {done.updated:,} updated, {done.unchanged:,} unchanged, "
               f"{done.refused:,} refused")  # fmt: skip
+    if done.planned:
+        out.print(
+            f"{done.planned:,} of them without installed_on, or with a day to come: planned, in no count"
+        )
     if done.refused_file:
         out.print(f"refused lines and why: {done.refused_file}", soft_wrap=True)
     if done.suspect_imeis:
@@ -152,22 +166,18 @@ def show(
         row, aliases = registry.show(conn, code)
         heard = last_heard(conn, row["id"])
         state = state_of(conn, row["id"], time.time())
-    last = f"last heard {heard:%Y-%m-%d %H:%M:%S} UTC" if heard else "never heard"
+    last = f"last heard {shown(heard)}" if heard else "never heard"
     out.print(f"{'now':>18}  {state}, {last}")
     for name, value in row.items():
         if value is not None:
             out.print(f"{name:>18}", style="bold", end="  ")
-            out.print(value)
+            out.print(shown(value) if isinstance(value, datetime) else value)
     for label, text in _said_by(row["code"]):
         out.print(f"{label:>18}  {text}")
     for alias, since, until, before in aliases:
-        period = f"from {_local(since)}" + (f" to {_local(until)}" if until else "")
+        period = f"from {shown(since)}" + (f" to {shown(until)}" if until else "")
         earlier = f"; readings of before under id {before}" if before else ""
-        out.print(f"{'alias':>18}  {alias} {period} UTC+8{earlier}")
-
-
-def _local(time: datetime) -> str:
-    return f"{time.astimezone(SHANDONG):%Y-%m-%d %H:%M}"
+        out.print(f"{'alias':>18}  {alias} {period}{earlier}")
 
 
 def _said_by(code: str) -> Iterator[tuple[str, str]]:
@@ -190,7 +200,7 @@ def retire(
     """Take terminals out of service, all of these or none. What they sent stays."""
     from ingest import terminals as registry
 
-    day: date = (on or datetime.now(UTC)).date()
+    day: date = (on or datetime.now(UTC).astimezone(SHANDONG)).date()
     with exit_codes(), _database(load(config)) as conn:
         done = registry.retire(conn, codes, day)
     out.print(f"{done:,} retired, {len(codes) - done:,} were before")
@@ -239,10 +249,14 @@ def list_(config: Config = None) -> None:
     table = Table("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "last seen", "terminals",
                   "", title="网关 gateways")  # fmt: skip
     for *row, registered_at in rows:
-        table.add_row(
-            *("" if value is None else str(value) for value in row), "" if registered_at else "not registered"
-        )
+        table.add_row(*map(_cell, row), "" if registered_at else "not registered")
     out.print(table if rows else "no gateways; ganzhi gateways add NAME registers one")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return shown(value)
+    return "" if value is None else str(value)
 
 
 @gateways.command("show", epilog="Example: ganzhi gateways show jn-water-01")
@@ -261,7 +275,7 @@ def show_gateway(name: str, config: Config = None) -> None:
         for label, value in zip(("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "heard"),
                                 rows[0], strict=False):  # fmt: skip
             if value is not None:
-                out.print(f"{label:>12}  {value}")
+                out.print(f"{label:>12}  {_cell(value)}")
         out.print(f"{'terminals':>12}  " + (", ".join(f"{n:,} {s}" for s, n in counts) or "none"))
         _vendor(sheet(settings, name, rows[0][1]))
 

@@ -13,7 +13,7 @@ from devices.importer import SHANDONG
 from devices.importer import division as division_of
 from devices.report import Period, Summary, last_days, month
 from ingest.settings import SettingsError, load
-from ingest.terminal import CommandError, Config, database, err, exit_codes
+from ingest.terminal import CommandError, Config, database, err, exit_codes, shown
 
 
 class Language(StrEnum):
@@ -47,7 +47,9 @@ def report(
     lang: Annotated[Language, typer.Option(help="Chinese or English.")] = Language.ZH,
     output: Annotated[
         Path | None,
-        typer.Option(help="File to write, or a folder that is there; standard output without it."),
+        typer.Option(
+            help="File to write, or a folder that is there; else standard output, on a terminal a file here."
+        ),
     ] = None,
     config: Config = None,
 ) -> None:
@@ -55,6 +57,8 @@ def report(
     from ingest import report as reports
 
     with exit_codes():
+        if output is None and sys.stdout.isatty():
+            output = Path()
         formats = _formats(format_, output)
         period, place = _period(since, until, month_), _place(division)
         settings = load(config)
@@ -63,6 +67,8 @@ def report(
         if summary.now.day is None:
             span = f"{period.since} to {period.until}"
             err.print(f"there are no figures of {span}: ganzhi observe writes them, day by day")
+        if summary.counted_at:
+            err.print(f"figures as counted in the quarter of an hour from {shown(summary.counted_at)}")
         for name in formats:
             _write(summary, name, lang, output)
 
@@ -73,7 +79,7 @@ def _write(summary: Summary, name: str, lang: Language, output: Path | None) -> 
         sys.stdout.buffer.write(text)
         return
     period = summary.period
-    file = f"ganzhi-{summary.division}-{period.since}-{period.until}.{name}"
+    file = f"ganzhi-report-{summary.division}-{period.since}-{period.until}.{name}"
     target = output / file if output.is_dir() else output
     try:
         part = target.with_name(target.name + ".part")

@@ -117,6 +117,9 @@ def run_demo(
             "GANZHI_OBSERVER_HTTP_PORT": str(observer_port), "GANZHI_OBSERVE_SECONDS": str(OBSERVE_SECONDS),
         }  # fmt: skip
         _do(env, "the database cannot be brought to this version", "migrate")
+        if "broker" in children:  # it forgot every session when it was last stopped, which is no fault
+            with psycopg.connect(database_url) as connection:
+                connection.execute(queries("demo.sql")["end_sessions"])
         _register(gateways, data_dir, env, console)
         _say_where(console, data_dir, env)
         children["worker"] = _start(stack, data_dir, env, "ingest")

@@ -1,12 +1,13 @@
 """`ganzhi decode`: what the service would make of a message, without a database or a broker."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 
 from rich.table import Table
 
 from devices.division import DIVISIONS, DOMAINS, PROVINCE
+from devices.importer import SHANDONG
 from devices.registry import Gateway, Metric, Registry
 from devices.store import Known, NewTerminal
 from ingest import copy
@@ -118,4 +119,4 @@ def _refusals(sealed: Sealed) -> Table:
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "milliseconds")
+    return datetime.fromtimestamp(seconds, SHANDONG).isoformat(" ", "milliseconds")

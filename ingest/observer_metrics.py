@@ -88,8 +88,8 @@ def _gap_counts(seen: Seen) -> Values:
 
 
 def _largest_gaps(seen: Seen) -> Values:
-    """Alerts are made of these: what is being worked on calls nobody."""
-    loud = [gap for gap in seen.gaps if "maintenance" not in gap.evidence]
+    """Alerts are made of these: what is being worked on, or looked after, calls nobody."""
+    loud = [gap for gap in seen.gaps if "maintenance" not in gap.evidence and not gap.acknowledged]
     largest = sorted(loud, key=lambda gap: (gap.live - gap.expected, gap.id))[:GAPS_SHOWN]
     for gap in largest:
         labels = (str(gap.id), str(_city(gap)), gap.domain or "", gap.kind, gap.gateway or "")
@@ -144,7 +144,8 @@ GAUGES = (
            lambda s: [((level,), n) for level, n in s.identifier_nodes.items()]),
     Family("ganzhi_quality_ratio", "Readings without a flag / readings received, in 24 h", ("city",), _quality),
     Family("ganzhi_coverage_gaps", "Open gaps", ("city", "domain", "kind"), _gap_counts),
-    Family("ganzhi_coverage_gap_info", "Terminals missing in each of the 200 largest open gaps, none under maintenance",
+    Family("ganzhi_coverage_gap_info", "Terminals missing in each of the 200 largest open gaps, "
+           "none acknowledged or under maintenance",
            ("gap", "city", "domain", "kind", "gateway"), _largest_gaps),
     Family("ganzhi_gateways", "Gateways by state", ("city", "state"),
            lambda s: [((str(place), state), n) for (place, state), n in s.gateways.items()]),

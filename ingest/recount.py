@@ -9,7 +9,6 @@ What only the arrays know, and nothing here can check: live, overdue and lost (`
 
 import time
 from collections import Counter
-from datetime import UTC
 from http.client import HTTPException
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from ingest import scrape, store
 from ingest.migrate import storage_of
 from ingest.scrape import ANSWER_SECONDS, EVERYWHERE
 from ingest.settings import Settings
-from ingest.terminal import CommandError
+from ingest.terminal import CommandError, shown
 from schemas.sql import queries
 
 CELLS = queries("observe.sql")["cells"]
@@ -147,9 +146,8 @@ def _against_coverage(conn: Connection[Any], database: Figures, observer: str) -
     for _, division, domain, *numbers in rows:
         for state, terminals in zip(COUNTED, numbers, strict=True):
             _add(kept, (city(division), domain), state, terminals)
-    at = rows[0][0].astimezone(UTC)
     against = (
-        f"the coverage rows of {at:%Y-%m-%d %H:%M} UTC, for no observer answers at {observer}: "
+        f"the coverage rows of {shown(rows[0][0])}, for no observer answers at {observer}: "
         "what changed since then differs too"
     )
     return Recount(against, compared(kept, kept, database))

@@ -79,6 +79,8 @@ def as_csv(s: Summary, language: str) -> str:
 
 def _rows(s: Summary, words: Words) -> Iterator[dict[str, Any]]:
     against = {"plan_version": s.plan.version if s.plan else None}
+    if s.counted_at:
+        yield {"section": "report", "name": "counted_at", "division": s.division, "day": _iso(s.counted_at)}
     for name, division in sorted(s.now.rows):
         yield {"section": "indicator", "day": s.now.day, **_indicator(s, name, division), **against}
     yield from _cells(s, words, against)

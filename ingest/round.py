@@ -131,6 +131,7 @@ class Rounds:
         report = coverage.report(counts, self._grid, targets, self._settings.node_domains)
         if _is_due(now, self._quarter, QUARTER_SECONDS):
             self._quarter = now - now % QUARTER_SECONDS
+            self._snapshot(now)  # what is kept of quality is counted in the table that this fills
             self._keep(counts, report, day)
         return Seen(report, self._open_gaps(now), by_city(gateways), **self._rest)
 
@@ -156,9 +157,12 @@ class Rounds:
     def chores(self, now: float) -> None:
         """What can wait until the figures are out. What a recount finds is in the next ones."""
         if _is_due(now, self._snapshot_at, SNAPSHOT_SECONDS):
-            self._snapshot_at = now
-            self._observer.snapshot()
+            self._snapshot(now)
         self._recount(now)
+
+    def _snapshot(self, now: float) -> None:
+        self._snapshot_at = now
+        self._observer.snapshot()
 
     def leave(self) -> None:
         """Store what is known, so that the next start is quick."""

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 from starlette.applications import Starlette
 
-from ingest import births, certificate, http, push
+from ingest import births, certificate, http, push, store
 from ingest.decode import NO_ROUTE, Decode, decoders
 from ingest.metrics import Metrics
 from ingest.mqtt.codec import CodecTransport
@@ -51,6 +51,7 @@ class Worker(NamedTuple):
     pipeline: Pipeline
     metrics: Metrics
     pushes: Pushes | None
+    writer: Writer
 
 
 def assemble(settings: Settings, client_id: str, *, leaving: bool = False) -> Worker:
@@ -69,7 +70,7 @@ def assemble(settings: Settings, client_id: str, *, leaving: bool = False) -> Wo
     pushes = Pushes() if settings.push_port and not leaving else None
     source = Sources(transport, pushes) if pushes else transport
     pipeline = Pipeline(settings, source, decode, writer, metrics, command=transport.publish)
-    return Worker(transport, pipeline, metrics, pushes)
+    return Worker(transport, pipeline, metrics, pushes, writer)
 
 
 async def run(settings: Settings, number: int) -> None:
@@ -130,6 +131,8 @@ async def drain(settings: Settings, client_id: str) -> int:
         await _until_quiet(worker, running)
         worker.transport.stop_receiving()
         await running
+    # Noted first: a session that is there although it was noted as ended is no loss.
+    await asyncio.to_thread(store.end_session, settings.database_url.get_secret_value(), client_id)
     await asyncio.to_thread(end_session, settings, client_id)
     return worker.pipeline.received
 
@@ -205,6 +208,8 @@ def _tell_ends(settings: Settings, worker: Worker) -> None:
 
 
 async def _receive_until(worker: Worker, *ends: asyncio.Task[None]) -> bool:
+    # The database is there by now, and the broker has not been asked.
+    worker.transport.had_session = worker.writer.had_session
     async with worker.transport:
         running = asyncio.create_task(worker.pipeline.run(), name="pipeline")
         await first(running, *ends)

@@ -17,7 +17,7 @@ from ingest.cli_gaps import KINDS_ZH
 from ingest.migrate import SchemaError, storage_of
 from ingest.scrape import Answer, Values
 from ingest.settings import Settings
-from ingest.terminal import FAILED, OUT_OF_REACH, CommandError, database
+from ingest.terminal import FAILED, OUT_OF_REACH, CommandError, database, shown
 from schemas.sql import queries
 
 SQL = queries("status.sql")
@@ -162,7 +162,9 @@ def _nobody(settings: Settings, database: Database, at: float) -> str:
     if not settings.http_port:
         return "GANZHI_HTTP_PORT is 0, so nobody knows where the workers answer: set it"
     last = f", last commit {_ago(database.committed_at, at)}" if database.reached else ""
-    return f"no worker answers at {settings.http_host}:{settings.http_port}{last}: start ganzhi ingest"
+    first, ends = settings.http_port, min(settings.http_port + scrape.PORTS - 1, 65_535)
+    return (f"no worker answers at {settings.http_host}:{first}, nor up to port {ends}{last}: start ganzhi ingest; "
+            "one that runs has another port: give this command its GANZHI_HTTP_PORT")  # fmt: skip
 
 
 def _stuck(worker: Worker, at: float) -> Iterator[str]:
@@ -195,20 +197,20 @@ def _waits(worker: Worker) -> bool:
 
 
 def _ago(moment: float | None, at: float) -> str:
-    """A moment in local time, and how long ago it was at `at`; Unix seconds."""
+    """A moment, and how long ago it was at `at`; Unix seconds."""
     if moment is None:
         return "never"
     seconds = max(0, round(at - moment))
     units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
     size, unit = next(((size, unit) for size, unit in units if seconds >= size), (1, "s"))
-    local = datetime.fromtimestamp(moment).astimezone()
-    return f"{local:%Y-%m-%d %H:%M:%S} ({seconds // size} {unit} ago)"
+    return f"{shown(moment)} ({seconds // size} {unit} ago)"
 
 
 def screen(state: State) -> Group:
     """One screen of 80 columns: the verdict first, then whom to call, workers, totals, and the database."""
     verdict = Text(
-        "NOT OK 异常" if state.troubles else "OK 正常", "bold red" if state.troubles else "bold green"
+        "NOT OK 异常" if state.troubles else "OK 正常: workers, broker, database",
+        "bold red" if state.troubles else "bold green",
     )
     lines = [Text(f"  {trouble}", "red") for trouble in state.troubles]
     tables = [_workers_table(state.workers), _totals_table(state.workers)] if state.workers else []
@@ -227,12 +229,12 @@ def _gap_lines(found: list[Any] | None, at: float) -> Iterator[Text]:
         yield Text("缺口 gaps: not for this role to see, log in as ganzhi_observer")
         return
     if not found:
-        yield Text("缺口 gaps: nothing dark, out or offline", "green")
+        yield Text("缺口 gaps: no dark, outage or gateway_offline", "green")
         return
     missing = sum(gap.expected - gap.live for gap in found)
     taken = sum(gap.acknowledged_at is not None for gap in found)
-    yield Text(f"缺口 gaps: {len(found):,} open, {taken:,} 已接手 acknowledged, "
-               f"{missing:,} terminals silent", "bold red")  # fmt: skip
+    yield Text(f"缺口 gaps: {len(found):,} dark, outage or gateway_offline", "bold red")
+    yield Text(f"  {taken:,} 已接手 acknowledged, {missing:,} terminals silent", "bold red")
     for gap in found[:GAPS_SHOWN]:
         where = (gap.division, gap.name_zh, gap.domain, gap.gateway)
         whom = gap.acknowledged_by or " ".join(part for part in (gap.owner, gap.contact) if part) or "?"
@@ -242,8 +244,7 @@ def _gap_lines(found: list[Any] | None, at: float) -> Iterator[Text]:
         yield Text(f"     {gap.expected - gap.live:,} of {gap.expected:,} since "
                    f"{_ago(gap.opened_at.timestamp(), at)}")  # fmt: skip
         yield Text(f"     联系 call {whom}")
-    if len(found) > GAPS_SHOWN:
-        yield Text("  ganzhi gaps list shows them all")
+    yield Text("  ganzhi gaps list shows all, of other kinds too")
 
 
 def _table(*headings: str) -> Table:
@@ -298,4 +299,4 @@ def _database_lines(database: Database, at: float) -> Iterator[Text]:
         yield Text("拒收 rejections: none open from the last hour")
     for reason, count, newest in database.rejections:
         _, time_of_day = _ago(newest, at).split(" ", 1)  # they are of the last hour
-        yield Text(f"拒收 rejections: {count:,} {reason}, the newest {time_of_day}", "yellow")
+        yield Text(f"拒收 rejections: {count:,} {reason}, newest {time_of_day}", "yellow")

@@ -134,7 +134,8 @@ class Store:
         self, conn: Connection[Any], storage: str, client: str, unstored: Callable[[int], bool]
     ) -> None:
         self.conn = conn
-        self._client = _client_id(conn, client)
+        self._client, self.had_session = _client_id(conn, client)
+        """`had_session`: this client committed before, in whatever process, and its session was not ended since."""
         self._days: dict[str, set[int]] | None = None
         if storage == "postgres":
             self._forget_days()
@@ -401,10 +402,16 @@ def _detail(refusal: Refusal) -> dict[str, Any]:
     return words | {"hint": refusal.hint} if refusal.hint else words
 
 
-def _client_id(conn: Connection[Any], name: str) -> int:
+def end_session(url: str, client: str) -> None:
+    """Note that this client's session is ended on purpose. Raises psycopg.Error."""
+    with connect(url) as conn:
+        conn.execute(SQL["end_session"], [client])
+
+
+def _client_id(conn: Connection[Any], name: str) -> tuple[int, bool]:
     row = conn.execute(SQL["client_id"], {"name": name}).fetchone()
     assert row is not None
-    return int(row[0])
+    return int(row[0]), bool(row[1])
 
 
 def _time(seconds: float) -> datetime:

@@ -19,7 +19,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from rich.console import Console
 from rich.text import Text
 
-from devices.importer import domain
+from devices.importer import SHANDONG, domain
 from ingest.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -121,6 +121,14 @@ def moment(option: str, text: str, zone: tzinfo = UTC) -> datetime:
             f"{option} {text!r}: write a day or a time, 2026-11-01 or 2026-11-01T08:00+08:00"
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=zone)
+
+
+def shown(time: datetime | float | None) -> str:
+    """A time, or Unix seconds, as every command shows it people: 2026-11-22 15:37:00+08, Shandong's; none is empty."""
+    if time is None:
+        return ""
+    at = time if isinstance(time, datetime) else datetime.fromtimestamp(time, UTC)
+    return f"{at.astimezone(SHANDONG):%Y-%m-%d %H:%M:%S}+08"
 
 
 def run_service(service: Coroutine[Any, Any, T]) -> T:

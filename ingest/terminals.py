@@ -41,6 +41,8 @@ class Imported:
     updated: int = 0
     unchanged: int = 0
     refused: int = 0
+    planned: int = 0
+    """Created or updated, and in no figure: without a day of installation, or with one to come."""
     suspect_imeis: int = 0
     """IMEIs with a wrong check digit; they are imported."""
     ignored: Sequence[str] = ()
@@ -275,13 +277,14 @@ def _merge(conn: Connection[Any], last: int, done: Imported, progress: Progress)
             conn.execute(SQL["block"])
             conn.execute(REGISTRY["lock"])
             conn.execute(SQL["changed"], block)
-            created, updated = conn.execute(SQL["counts"]).fetchone() or (0, 0)
+            created, updated, planned = conn.execute(SQL["counts"]).fetchone() or (0, 0, 0)
             if updated:  # an UPDATE of nothing would make every worker read the registry anew
                 conn.execute(SQL["update"])
             if created:
                 conn.execute(SQL["create"])
         done.created += created
         done.updated += updated
+        done.planned += planned
         progress(STAGED_SHARE + (1 - STAGED_SHARE) * min(1, block[1] / last))
 
 

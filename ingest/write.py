@@ -59,6 +59,8 @@ class Writer:
         self._store: Store | None = None
         self._conn: Connection[Any] | None = None
         """The last one, ready or not."""
+        self.had_session = False
+        """Whether the broker should have a session of this client: as the database had it at the last connect."""
         self._complaints = PerMinute(1, clock)
         self._looked_at = 0.0
         self._version: tuple[Any, ...] = ()
@@ -153,6 +155,7 @@ class Writer:
         self._births.forget()
         log.info("database_connected", storage=storage, server=conn.info.server_version)
         ready = Store(conn, storage, self._client_id, self._unstored)
+        self.had_session = ready.had_session
         self._tell_compression(ready)
         return ready
 

@@ -255,13 +255,14 @@ class _Rule:
             except Unreadable as fault:
                 time = fault
         if isinstance(time, Unreadable):
-            part.refusals.append(time.refusal(index))
+            part.refusals.append(time.refusal(index, [metric, time.detail, value]))
             return
         if (
             len(metric) > MAX_METRIC_CHARACTERS + 1
         ):  # it may be said once for many values, and stands in each one's identity
             detail = f"metric {shown(metric)} has {len(metric)} characters"
-            part.refusals.append(Unreadable(Reason.INVALID_NAME, detail, "shorten it").refusal(index))
+            nameless = Unreadable(Reason.INVALID_NAME, detail, "shorten it")
+            part.refusals.append(nameless.refusal(index, [detail, time, value]))
             return
         unit = first(self._unit, (value, record.value, record.message)) if self._unit else None
         if type(value) is not float or self._rule.constant is not None:

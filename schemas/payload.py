@@ -31,9 +31,9 @@ class Unreadable(ValueError):  # noqa: N818 - it says what the input is
         super().__init__(detail)
         self.reason, self.detail, self.hint = reason, detail, hint
 
-    def refusal(self, index: int | None) -> Refusal:
-        """The refusal of the reading at `index`, or of the whole message (None)."""
-        return Refusal(index, self.reason, self.detail, self.hint)
+    def refusal(self, index: int | None, content: Any = None) -> Refusal:
+        """The refusal of the reading at `index`, or of the whole message (None); `content` as in `Refusal`."""
+        return Refusal(index, self.reason, self.detail, self.hint, content=content)
 
 
 def _integer(digits: str) -> float:

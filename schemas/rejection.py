@@ -1,7 +1,8 @@
 """Why something was refused: a closed set of reasons, and a refusal with its place and its hint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Reason(StrEnum):
@@ -40,3 +41,5 @@ class Refusal:
     """Of an event, which is no reading in the books."""
     count: int = 1
     """Elements from `index` on that it stands for: of a message full of garbage not each is told apart."""
+    content: Any = field(default=None, compare=False, repr=False)
+    """Decoded JSON that tells what was refused from other data, where `detail` cuts it or lacks it; not kept."""

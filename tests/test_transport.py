@@ -294,6 +294,25 @@ async def test_lost_session_is_counted(case: Case) -> None:
     assert "session_lost" in [log["event"] for log in logs]
 
 
+async def test_a_session_lost_while_nobody_was_connected_is_counted(case: Case) -> None:
+    """Whoever is told that its name had a session counts it as lost if the first connect finds none, and only then."""
+    async with case.transport() as transport:
+        await connected(transport)
+        assert transport.sessions_lost == 0
+    if isinstance(case.broker, Mosquitto):
+        case.broker.kill()
+        case.broker.forget()
+    else:
+        case.broker.stop()
+    case.broker.start()
+    for lost in (1, 0):
+        transport = case.transport()
+        transport.had_session = True
+        async with transport:
+            await connected(transport)
+            assert transport.sessions_lost == lost
+
+
 @on_mosquitto
 async def test_packet_ids_are_reused(case: Case) -> None:
     """More messages than there are packet ids arrive, once each, when each is acknowledged."""

@@ -49,7 +49,9 @@ class Transport(Protocol):
     connected: bool
     """The broker is connected and has granted every subscription."""
     sessions_lost: int
-    """How often the broker had no session for us although this process had one before."""
+    """How often the broker had no session for us although we had one before."""
+    had_session: bool
+    """Whether the broker should have our session. Set it before entering, where an earlier process had one."""
 
     certificate_end: float | None
     """When the certificate ends that the broker showed last, Unix seconds; None without TLS."""
@@ -161,6 +163,7 @@ class Subscriber(ABC):
         """
         self.connected = False
         self.sessions_lost = 0
+        self.had_session = False
         self.certificate_end: float | None = None
         self._settings = settings
         self._filters = [
@@ -172,7 +175,6 @@ class Subscriber(ABC):
         self._clock = clock
         self._patience = patience
         self._inbox = Inbox()
-        self._had_session = False
         self._greeted_at = math.inf
         """On the loop's clock; infinite until the broker took us in."""
         self._log = structlog.get_logger().bind(client_id=client_id)
@@ -320,7 +322,7 @@ class Subscriber(ABC):
         host, port = self._settings.mqtt_host_port()
         self._log.info("broker_connected", broker=f"{host}:{port}", session_present=session_present)
         self._greeted_at = asyncio.get_running_loop().time()
-        if self._had_session and not session_present:
+        if self.had_session and not session_present:
             self.sessions_lost += 1
             self._log.error(
                 "session_lost",
@@ -328,7 +330,7 @@ class Subscriber(ABC):
                 advice="what was published meanwhile is gone: look at the broker's persistence, "
                 "its session expiry and its disk",
             )
-        self._had_session = True
+        self.had_session = True
 
     async def _subscribe(
         self, send: Callable[[list[str]], Awaitable[Iterable[int]]], over: asyncio.Future[None]

@@ -181,7 +181,7 @@ def add_value(
         try:
             read = _read(code, name, value)
         except Unreadable as fault:
-            part.refusals.append(fault.refusal(index))
+            part.refusals.append(fault.refusal(index, [name, time, value]))
             return
     if isinstance(read, float):
         assert isinstance(part.indexes, list)
@@ -201,12 +201,13 @@ def add_event(
     try:
         part.events.append(Event((code, name), time, _body(dict(body), name), index, heard))
     except Unreadable as fault:
-        part.refusals.append(replace(fault.refusal(index), event=True))
+        part.refusals.append(replace(fault.refusal(index, [name, time, body]), event=True))
 
 
 def identify(part: Part, platform: str, device: str, stream: str, time: float = 0.0) -> Part:
     """`part` with its identity: platform, device, stream, times and what was said, units included, in whatever order.
 
+    What was refused counts by its content; where that is nested too deeply, topic and payload are the identity.
     `time`: of the push, which counts where nothing in the part has one: what is refused has none of its own.
     """
     times = part.times
@@ -215,11 +216,12 @@ def identify(part: Part, platform: str, device: str, stream: str, time: float = 
     else:
         rows = sorted(zip([name[1] for name in part.names], times, part.values, strict=True))
         newest = max(times, default=0.0)
-    said_else: list[list[Any]] = []
+    said_else: list[list[Any] | None] = []
+    refused_too = _content_of(part.refusals)
     if part.events or part.refusals:
         said_else = [
             sorted((event.name[1], event.time, _canonical(event.body)) for event in part.events),
-            sorted(refusal.detail for refusal in part.refusals),
+            refused_too,
         ]
         newest = max((newest, *(event.time for event in part.events)))
         if newest < RELATIVE_BELOW <= time:
@@ -232,11 +234,19 @@ def identify(part: Part, platform: str, device: str, stream: str, time: float = 
         )
     whole = (platform, device, stream, rows, said_else)
     try:
-        part.identity = _packed(whole)
+        part.identity = None if refused_too is None else _packed(whole)
     except UnicodeEncodeError:  # half of a surrogate pair, in a name
         part.identity = repr(whole).encode()
     part.absolute = newest >= RELATIVE_BELOW
     return part
+
+
+def _content_of(refusals: Sequence[Refusal]) -> list[str] | None:
+    """What was refused, as texts in whatever order; None: nested too deeply."""
+    try:
+        return sorted(_canonical([refusal.reason, refusal.content]) for refusal in refusals)
+    except RecursionError:
+        return None
 
 
 class Draft:
@@ -258,9 +268,9 @@ class Draft:
         add_event(self.part, self._code, name, body, time or self._time, self.index, heard=heard)
         self.index += 1
 
-    def refuse(self, fault: Unreadable) -> None:
-        """Refuse one value."""
-        self.part.refusals.append(fault.refusal(self.index))
+    def refuse(self, fault: Unreadable, content: Any) -> None:
+        """Refuse one value; `content` is what was sent."""
+        self.part.refusals.append(fault.refusal(self.index, content))
         self.index += 1
 
     def transparent(self, name: str, data: bytes, hook: Hook | None) -> None:
@@ -274,7 +284,7 @@ class Draft:
         except Exception as error:  # noqa: BLE001 - a hook's fault costs its bytes, which the refusal keeps
             detail = f"{name}: the product's hook can't read {len(data)} bytes: {type(error).__name__}"
             hint = "compare the device's protocol with the hook, and replay the rejection"
-            self.refuse(Unreadable(Reason.MALFORMED_PAYLOAD, detail, hint))
+            self.refuse(Unreadable(Reason.MALFORMED_PAYLOAD, detail, hint), [name, data.hex()])
 
 
 def _read(code: str, name: str, value: Any) -> float | dict[str, Any] | None:

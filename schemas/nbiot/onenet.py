@@ -228,7 +228,9 @@ def _notify(item: dict[str, Any], draft: Draft) -> str:
         try:
             time = push_seconds(said_at, "time")
         except Unreadable as fault:
-            draft.refuse(Unreadable(fault.reason, f"{shown(name)}: {fault.detail}", fault.hint))
+            draft.refuse(
+                Unreadable(fault.reason, f"{shown(name)}: {fault.detail}", fault.hint), [name, param]
+            )
             continue
         if kind == "event":
             draft.event(name, value if isinstance(value, dict) else {"value": value}, time)

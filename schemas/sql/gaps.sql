@@ -3,7 +3,7 @@
 -- name: known
 -- Open gaps, and those that closed after a moment: they open again when their cause is back.
 SELECT kind, division, domain, gateway, extract(epoch FROM opened_at)::float8, expected, live, evidence, id,
-       extract(epoch FROM closed_at)::float8
+       extract(epoch FROM closed_at)::float8, acknowledged_at IS NOT NULL
 FROM coverage_gap WHERE closed_at IS NULL OR closed_at >= to_timestamp(%s) ORDER BY id
 
 -- name: planned

@@ -90,8 +90,12 @@ WHERE id = %(client)b::smallint
 SELECT ensure_days(%s::regclass, %s::date[])
 
 -- name: client_id
--- The small number that stands for a client's name in the ledger. It connects, and has not committed since.
+-- The small number that stands for a client's name in the ledger, and whether the broker has a session for it: a client
+-- that committed had one, until it is ended on purpose. It connects, and has not committed since.
 INSERT INTO ledger_client (id, name)
 SELECT coalesce(max(id), 0) + 1, %(name)s FROM ledger_client
 ON CONFLICT (name) DO UPDATE SET resumed_at = NULL
-RETURNING id
+RETURNING id, coalesce(committed_at > coalesce(ended_at, '-infinity'), false)
+
+-- name: end_session
+UPDATE ledger_client SET ended_at = now() WHERE name = %s

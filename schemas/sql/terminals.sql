@@ -109,7 +109,7 @@ WHERE line > %s AND line <= %s
         (before).retired_on))
 
 -- name: counts
-SELECT count(*) FILTER (WHERE id IS NULL), count(id) FROM changed
+SELECT count(*) FILTER (WHERE id IS NULL), count(id), count(*) FILTER (WHERE state = 'planned') FROM changed
 
 -- name: update
 UPDATE terminal AS t

@@ -7,15 +7,9 @@ the clock starts when the worker goes on. CPU is the worker's process. Ratios ar
 import argparse
 import os
 import platform
-import re
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,57 +20,12 @@ from rich.table import Table
 
 from ingest import copy, migrate, store
 from tests.bench.publish import packs, publish, readings
+from tests.bench.stand import COMPILED_SECONDS, Held, wait_accounted
 from tests.brokers import Mosquitto, free_port, mosquitto_config
 from tests.postgres import Postgres, program_folders, timescale_programs
-from tests.worker import environment
 
 TERMINALS = 100_000
 BATCH = 20_000
-COMPILED_SECONDS = 6
-"""The reader of large packs is compiled when the first has come, once a process."""
-LOOK_SECONDS = 0.25
-"""A scrape costs the worker 3 ms."""
-
-
-class Worker:
-    """`ganzhi ingest` as a subprocess."""
-
-    def __init__(self, environment: dict[str, str], port: int) -> None:
-        self._metrics = f"http://127.0.0.1:{port}/metrics"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ingest.cli", "ingest"],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        self.wait(lambda m: m.get("ganzhi_broker_connected") == 1)
-
-    def metrics(self) -> dict[str, float]:
-        try:
-            text = urllib.request.urlopen(self._metrics, timeout=30).read().decode()
-        except OSError:
-            return {}
-        pairs = re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)
-        sums: dict[str, float] = {}
-        for name, value in pairs:
-            sums[name] = sums.get(name, 0) + float(value)
-        return sums
-
-    def wait(self, done: Callable[[dict[str, float]], bool]) -> None:
-        while not done(self.metrics()):
-            if self._process.poll() is not None:
-                raise SystemExit(f"the worker ended with {self._process.returncode}")
-            time.sleep(LOOK_SECONDS)
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(40)
 
 
 def ceiling(url: str, count: int) -> float:
@@ -100,24 +49,30 @@ def ceiling(url: str, count: int) -> float:
 
 def case(port: int, url: str, version: str, size: int, messages: int) -> tuple[float, float]:
     """Messages a second committed, and microseconds of the worker's CPU a message."""
-    http = free_port()
-    worker = Worker(environment(mqtt_url=f"mqtt://127.0.0.1:{port}", database_url=url, mqtt_version=version,
-                                http_port=http), http)  # fmt: skip
-    publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
-    worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= TERMINALS)
-    time.sleep(COMPILED_SECONDS)
-    worker.signal(signal.SIGSTOP)
-    publish("127.0.0.1", port, list(packs(size, readings(messages * size, TERMINALS, time.time() - 120))))
+    settings = {"mqtt_url": f"mqtt://127.0.0.1:{port}", "database_url": url, "mqtt_version": version}
+    with tempfile.TemporaryDirectory() as folder, Held(Path(folder) / "worker.log", **settings) as worker:
+        cost = drained(worker, port, size, messages)
+        worker.terminate()
     before = TERMINALS + messages * size
-    cpu, begun = worker.cpu_seconds(), time.perf_counter()
-    worker.signal(signal.SIGCONT)
-    worker.wait(lambda m: m["ganzhi_readings_committed_total"] >= before)
-    seconds, cpu = time.perf_counter() - begun, worker.cpu_seconds() - cpu
-    worker.stop()
     with psycopg.connect(url) as conn:
         stored = conn.execute("SELECT count(*) FROM reading").fetchone()
         assert stored == (before,), stored
         conn.execute("TRUNCATE reading, ledger, heard")
+    return cost
+
+
+def drained(worker: Held, port: int, size: int, messages: int) -> tuple[float, float]:
+    """As `case`, of a worker that was started just now."""
+    worker.wait_ready()
+    publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
+    wait_accounted([worker], TERMINALS)
+    time.sleep(COMPILED_SECONDS)
+    worker.hold()
+    publish("127.0.0.1", port, list(packs(size, readings(messages * size, TERMINALS, time.time() - 120))))
+    cpu, begun = worker.cpu_seconds(), time.perf_counter()
+    worker.go()
+    wait_accounted([worker], TERMINALS + messages * size)
+    seconds, cpu = time.perf_counter() - begun, worker.cpu_seconds() - cpu
     return messages / seconds, cpu / messages * 1e6
 
 
@@ -173,4 +128,5 @@ def main() -> None:
         Console(width=140).print(table)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -43,8 +43,9 @@ CHANNELS = [f"channel_{n:02}" for n in range(max(FULL["metrics"]))]
 DOCS = File(__file__).parents[2] / "docs"
 SECTION = """## As things grow (`make bench-report`)
 
-{date}, {about}. One worker's path in one process, without the broker; packs of 100; {readings:,} readings a
-measurement, medians of {repeats}, each beside a measurement of its curve's first point; readings are those offered.
+{date}, {about}.
+One worker's path in one process, without the broker; packs of 100; {readings:,} readings a measurement, medians of
+{repeats}, each beside a measurement of its curve's first point; readings are those offered.
 Late: messages of a gateway that was away, one of a day of its own among the last 3 or 60. Garbage: no JSON.
 Refused: each of the 100 values is out of range, and each refusal is stored.
 
@@ -98,18 +99,21 @@ async def measure_with(path: Path, messages: int, make: Callable[[int], Messages
 
 
 async def curve(name: str, points: Sequence[tuple[float, Measure]], repeats: int) -> list[Point]:
-    """Each point beside the first, so many times; what else the machine does meets both alike."""
-    first, found = points[0][1], []
-    for at, measure in points:
-        pairs = [(await first(), await measure()) for _ in range(repeats)]
-        rate, cpu = (statistics.median(column) for column in zip(*(cost for _, cost in pairs), strict=True))
-        if measure is first:
-            ratios = [1.0, 1.0]
-        else:
-            ratios = [statistics.median(cost[n] / base[n] for base, cost in pairs) for n in (0, 1)]
-        found.append(Point(name, at, rate, cpu, *ratios))
-        print(f"{name}: {at:,g}: {rate:,.0f}/s, {cpu:.2f} us, {ratios[0]:.2f}, {ratios[1]:.2f}", flush=True)
-    return found
+    """Each point beside the first."""
+    return [await beside(points[0][1], name, at, measure, repeats) for at, measure in points]
+
+
+async def beside(first: Measure, name: str, at: float, measure: Measure, repeats: int) -> Point:
+    """One after the other, so many times: what else the machine does meets both alike."""
+    pairs = [(await first(), await measure()) for _ in range(repeats)]
+    cost = Cost(*(statistics.median(column) for column in zip(*(cost for _, cost in pairs), strict=True)))
+    ratios = [statistics.median(cost[n] / base[n] for base, cost in pairs) for n in (0, 1)]
+    point = Point(name, at, *cost, *((1.0, 1.0) if measure is first else ratios))
+    print(
+        f"{name}: {at:,g}: {cost.rate:,.0f}/s, {cost.cpu_us:.2f} us, {ratios[0]:.2f}, {ratios[1]:.2f}",
+        flush=True,
+    )
+    return point
 
 
 async def known(url: str, counts: Sequence[float], messages: int, repeats: int) -> list[Point]:
@@ -159,29 +163,23 @@ async def shares(url: str, counts: Sequence[float], messages: int, repeats: int)
     return found
 
 
-def stored(url: str, counts: Sequence[float], messages: int, repeats: int) -> list[Point]:
-    """Against readings stored, filled by COPY; the first size is not there any more, so its figures stand for it."""
+def stored(url: str, empty: str, counts: Sequence[float], messages: int, repeats: int) -> list[Point]:
+    """Against readings stored, filled by COPY, each size beside a database that has next to none."""
     bench, found = Bench(url, int(max(counts))), []
-    for count in map(int, counts):
+    for count in map(int, (0, *counts)):
         bench.fill(count)
         bench.conn.execute("VACUUM ANALYZE reading")
-        found.append((count, asyncio.run(_at_size(url, messages, repeats))))
-        print(f"readings stored: {count:,}: {found[-1][1]}", flush=True)
-    base = found[0][1]
-    return [
-        Point("readings stored", at, *cost, cost.rate / base.rate, cost.cpu_us / base.cpu_us)
-        for at, cost in found
-    ]
+        found.append(asyncio.run(_at_size(count, url if count else empty, empty, messages, repeats)))
+    return found
 
 
-async def _at_size(url: str, messages: int, repeats: int) -> Cost:
-    async with running(url) as path:
-        path.know(TERMINALS)
-        costs = [
-            await measure_with(path, messages, partial(rounds, TERMINALS, messages))
-            for _ in range(2 * repeats)
-        ]
-    return Cost(*(statistics.median(column) for column in zip(*costs, strict=True)))
+async def _at_size(count: int, url: str, empty: str, messages: int, repeats: int) -> Point:
+    async with running(url) as path, running(empty) as other:
+        for one in (path, other):
+            one.know(TERMINALS)
+        make = partial(rounds, TERMINALS, messages)
+        first, measure = (partial(measure_with, one, messages, make) for one in (other, path))
+        return await beside(first, "readings stored", count, measure if count else first, repeats)
 
 
 def run(scale: dict[str, tuple[float, ...]], messages: int, repeats: int) -> tuple[str, list[Point]]:
@@ -194,8 +192,10 @@ def run(scale: dict[str, tuple[float, ...]], messages: int, repeats: int) -> tup
                 with store.connect(url, patient=True) as conn:
                     migrate.migrate(conn)
                 found += asyncio.run(measure(url, scale[which], messages, repeats))
-        with server.database() as url:
-            found += stored(url, scale["stored"], messages, repeats)
+        with server.database() as url, server.database() as empty:
+            with store.connect(empty, patient=True) as conn:
+                migrate.migrate(conn)
+            found += stored(url, empty, scale["stored"], messages, repeats)
     return about, found
 
 

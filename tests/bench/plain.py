@@ -1,4 +1,4 @@
-"""An MQTT consumer as most people write it: aiomqtt, `json.loads`, psycopg `executemany`. A peer of `tests.bench.peers`.
+"""A consumer as most people write it: aiomqtt, `json.loads`, `executemany`: a peer for `tests.bench.peers`.
 
 It acknowledges on arrival, as aiomqtt does, and takes whatever the broker sends into aiomqtt's queue, which has no
 limit unless one is set. `--acknowledge-late` acknowledges what is committed, by what aiomqtt keeps private. Both write

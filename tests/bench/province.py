@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.publish import GATEWAYS, by_gateway, packs, publish
+from tests.bench.stand import until
 from tests.brokers import Mosquitto, free_port, mosquitto_config
 from tests.postgres import Postgres, program_folders, timescale_programs
-from tests.worker import Metrics, Worker, environment
+from tests.worker import Worker, environment
 
 HEADER = "code,division,profile,network,gateway,installed_on\n"
 AT_ONCE = 500_000
@@ -52,12 +53,12 @@ def main() -> None:
         for process in (observer, worker):
             stack.enter_context(process)
         begun = time.perf_counter()
-        until(observer, lambda m: m("terminals_installed") == count)
+        until([observer], lambda m: m[0]("terminals_installed") == count)
         print(f"observer: {time.perf_counter() - begun:.1f} s from start to every terminal counted")
         worker.wait_ready()
         timed("first contact, committed", count, lambda: contact(port, count, worker))
         begun = time.perf_counter()
-        until(observer, lambda m: m("terminals_verified") == count)
+        until([observer], lambda m: m[0]("terminals_verified") == count)
         print(f"visible in the observer's metrics {time.perf_counter() - begun:.1f} s after the last commit")
         timed("second contact, committed", count, lambda: contact(port, count, worker))
         begun = time.perf_counter()
@@ -76,14 +77,6 @@ def command(name: str, settings: dict[str, object], *arguments: str) -> None:
     """Run a command of ganzhi to its end."""
     subprocess.run([sys.executable, "-m", "ingest.cli", name, *arguments], check=True, stdout=subprocess.DEVNULL,
                    env=environment(**settings))  # fmt: skip
-
-
-def until(process: Worker, done: Callable[[Metrics], object]) -> None:
-    """Look twice a second, so that looking costs little; fails when the process ends or takes 20 minutes."""
-    deadline = time.monotonic() + 1_200
-    while not ((metrics := process.metrics()) and done(metrics)):
-        assert process.alive and time.monotonic() < deadline, "it is not getting there"
-        time.sleep(0.5)
 
 
 def timed(what: str, count: int, action: Callable[[], None]) -> None:
@@ -114,7 +107,8 @@ def contact(port: int, count: int, worker: Worker) -> None:
         publish(
             "127.0.0.1", port, list(packs(100, (chosen, random.normal(20, 5, len(chosen)).tolist(), times)))
         )
-    until(worker, lambda m: m("readings_committed_total") == done + count)
+    until([worker], lambda m: m[0]("readings_committed_total") == done + count)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -45,7 +45,10 @@ def packs(
         while some := list(islice(rows, size)):
             records = [{"n": f"imei:8688{terminal:011d}/temperature", "u": "Cel", "v": value, "t": time}
                        for terminal, value, time in some]  # fmt: skip
-            yield f"ganzhi/v1/{divisions[gateway % len(divisions)]}/gw{gateway}/telemetry", json.dumps(records).encode()
+            yield (
+                f"ganzhi/v1/{divisions[gateway % len(divisions)]}/gw{gateway}/telemetry",
+                json.dumps(records).encode(),
+            )
 
 
 def publish(host: str, port: int, messages: list[tuple[str, bytes]]) -> None:

@@ -9,7 +9,7 @@ BEND = 0.20
 MARK = "<!-- {name}: {edge} -->"
 COLUMNS, WIDTH, HEIGHT = 4, 200, 170
 """Of the picture: panels side by side, and the size of each in pixels."""
-LEFT, RIGHT, TOP, BOTTOM = 34, 10, 26, 24
+LEFT, RIGHT, TOP, BOTTOM = 34, 16, 26, 24
 HIGHEST = 2.0
 """Of the ratios that are drawn; what lies above is drawn at the edge, and the table has the figure."""
 RATE, CPU = "#1f77b4", "#d62728"
@@ -47,8 +47,8 @@ def table(points: Sequence[Point]) -> str:
 
 
 def label(at: float) -> str:
-    """10k, 200M, 5 %; nothing at all is 0 %."""
-    if at < 1:
+    """10k, 200M, 5 %, 0."""
+    if 0 < at < 1:
         return f"{at * 100:g} %"
     size, unit = next(((s, u) for s, u in ((1e6, "M"), (1e3, "k")) if at >= s), (1, ""))
     return f"{at / size:g}{unit}"

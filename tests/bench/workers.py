@@ -146,7 +146,7 @@ def memory(known: Sequence[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--terminals", type=int, default=100_000)
     parser.add_argument("--readings", type=int, default=4_000_000)
     parser.add_argument("--known", type=int, nargs="*", default=[1_000_000, 5_000_000])

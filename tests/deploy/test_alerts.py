@@ -1,5 +1,6 @@
 """Alert rules, their tests and runbooks, and who Alertmanager tells: files that agree with each other and the code."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -120,6 +121,21 @@ def test_each_alert_fires_and_is_silent_in_a_test():
                 firing.add((labels["alertname"], labels.get("severity")))
     assert {(rule["alert"], rule["labels"]["severity"]) for rule in ALERTS} <= firing
     assert silent == NAMES - ALWAYS
+
+
+def test_the_certificate_panel_and_its_alerts_have_the_same_days():
+    """The panel turns colour on the days that the warning and the critical alert name."""
+    rules = [rule["expr"] for rule in ALERTS if rule["alert"] == "GanzhiCertificateExpiring"]
+    (panel,) = (
+        panel
+        for row in json.loads((ROOT / "grafana/dashboards/ingest.json").read_text())["panels"]
+        for panel in [row, *row.get("panels", [])]
+        if "Certificate expiry" in panel["title"]
+    )
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    days = {int(found) for rule in rules for found in re.findall(r"< (\d+) \* 86400", rule)}
+    assert {step["value"] for step in steps} == {None, *days}
+    assert all(f"below {day}" in panel["description"] for day in days)
 
 
 def test_recorded_series_are_used_and_named_by_level():

@@ -138,13 +138,27 @@ def suppressed(port):
     }
 
 
+def post(port, *names):
+    """Give Alertmanager critical alerts of the service, as Prometheus does."""
+    alerts = [{"labels": {"alertname": name, "severity": "critical", "job": "ingest"}} for name in names]
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/v2/alerts",
+        json.dumps(alerts).encode(),
+        {"Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(request, timeout=5).close()
+
+
 def names(told, receiver):
     return {(one["labels"]["alertname"], one["labels"].get("city")) for one in told.get(receiver, [])}
 
 
 @needs_both
 def test_alerts_reach_their_receivers_and_causes_silence_consequences(running):
-    """A city that is gone is one alert to who is on duty, a large gap goes to its domain too, warnings of both stay."""
+    """A city that is gone is one alert to who is on duty, a large gap goes to its domain too, warnings of both stay.
+
+    One worker that is down, or lacks broker or database, changes none of it; while nothing is received no gap is told.
+    """
     hooks, port = running
     kept_back = {("GanzhiGapLarge", "370100"), ("GanzhiGapDark", "370100"), ("GanzhiGapOutage", "370200")}
     awaited = {
@@ -167,3 +181,14 @@ def test_alerts_reach_their_receivers_and_causes_silence_consequences(running):
     assert city["annotations"]["dashboard_url"] == "http://127.0.0.1:3000/d/ganzhi-city?var-city=370100"
     assert city["annotations"]["summary"].startswith("济南市：全市大面积失联，3000 个终端 / Jinan")
     assert "grafana" not in city["labels"]
+    one_worker = {"GanzhiWorkerDown", "GanzhiBrokerDown", "GanzhiDatabaseDown"}
+    post(port, *one_worker)
+    while not names(hooks.told, "duty") >= {(name, None) for name in one_worker}:
+        assert time.monotonic() < deadline, names(hooks.told, "duty")
+        time.sleep(0.1)
+    assert suppressed(port) == kept_back
+    post(port, "GanzhiIngestDown")
+    everywhere = kept_back | {("GanzhiGapLarge", "370200"), ("GanzhiCityOutage", "370100")}
+    while suppressed(port) != everywhere:
+        assert time.monotonic() < deadline, suppressed(port)
+        time.sleep(0.1)

@@ -6,6 +6,7 @@ Only paths and ports are rewritten. Clients are MQTT 5, where a refusal is visib
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ import yaml
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from ingest import check_broker
+from ingest import check_broker, vendor
 from ingest.settings import load
 from tests.brokers import Mosquitto, free_port, needs_mosquitto
 
@@ -108,7 +109,12 @@ class Deployed(Mosquitto):
     def elsewhere(self, user):
         """What a worker or observer on another machine has: port, authority of the broker, certificate and key."""
         folder = self.secrets / "certificates"
-        return self.service_port, self.secrets / "mosquitto_authority", folder / f"{user}.crt", folder / f"{user}.key"
+        return (
+            self.service_port,
+            self.secrets / "mosquitto_authority",
+            folder / f"{user}.crt",
+            folder / f"{user}.key",
+        )
 
     def reload(self):
         """SIGHUP, and wait until the files are read."""
@@ -238,6 +244,21 @@ def test_a_certificate_speaks_for_nobody_else(broker, topic):
         assert gateway.publish(topic).value == NOT_AUTHORIZED
 
 
+@pytest.mark.skipif(
+    not shutil.which("mosquitto_pub"), reason="needs mosquitto_pub: apt install mosquitto-clients"
+)
+def test_the_line_to_try_works_with_a_certificate(broker):
+    """What `gateways add` prints publishes, run beside the three files, once the host is filled in."""
+    cert, _ = broker.sign("gw-a")
+    sheet = vendor.sheet(load(mqtt_url="mqtt://ganzhi:word@mosquitto:1883"), "gw-a", 370102)
+    line = dict(sheet)["try"].replace("HOST", "localhost").replace("8883", str(broker.tls_port))
+    with broker.client("ganzhi") as service:
+        service.subscribe(f"{OWN}/telemetry")
+        subprocess.run(shlex.split(line), cwd=cert.parent, check=True, timeout=WAIT_SECONDS)
+        assert b"gw-a-test/temperature" in service.receive().payload
+    assert "or, no users" not in dict(sheet)
+
+
 def test_a_certificate_opens_its_own_refusals_only(broker):
     """A gateway with a certificate that subscribes to every gateway's refusals gets its own."""
     with broker.client("ganzhi") as service, broker.shows("gw-a") as gateway:
@@ -269,7 +290,7 @@ def test_nobody_comes_in_by_tls_without_a_certificate_of_ours(broker, tmp_path):
 
 
 def test_gateways_and_workers_have_no_certificate_for_each_other_s_door(broker):
-    """A gateway's certificate does not open the workers' port, where it could choose their client id, nor theirs its."""
+    """A gateway's certificate does not open the workers' port, where client ids are free, nor theirs its own."""
     service_port, _, *worker = broker.elsewhere("ganzhi")
     for shown, port in ((broker.sign("gw-a"), service_port), (worker, broker.tls_port)):
         with pytest.raises((ssl.SSLError, OSError)):
@@ -277,7 +298,7 @@ def test_gateways_and_workers_have_no_certificate_for_each_other_s_door(broker):
 
 
 def test_a_worker_on_another_machine_comes_in_with_its_certificate(broker):
-    """Under its own client id it gets what waits for it, as the user of its certificate; a password is not looked at."""
+    """Under its own client id it gets what waits for it, as the user of its certificate, whatever it claims to be."""
     port, *tls = broker.elsewhere("ganzhi")
     for topic in (f"{OWN}/telemetry", None):
         with Client(port, "observer", "wrong", session="ganzhi-7", tls=tls) as worker:
@@ -303,7 +324,7 @@ def test_an_observer_on_another_machine_reads_status_and_nothing_else(broker):
 
 
 def test_check_is_content_on_another_machine(broker):
-    """`ganzhi check` finds nothing to say against the broker, round trip and queue included, with the certificate alone."""
+    """With the certificate alone `ganzhi check` has nothing against the broker, round trip and queue included."""
     port, ca, cert, key = broker.elsewhere("ganzhi")
     settings = load(mqtt_url=f"mqtts://localhost:{port}", mqtt_ca=ca, mqtt_cert=cert, mqtt_key=key)
     found = list(check_broker.run(settings))
@@ -342,7 +363,9 @@ def test_a_lost_certificate_is_shut_out(tmp_path):
         assert other.publish("ganzhi/v1/370102/gw-b/telemetry").value < FIRST_REFUSAL
 
 
-@pytest.mark.parametrize("name", ["ganzhi", "ganzhi-0", "observer", "simulator", "health", "authority", "a/b", "+", "#"])
+@pytest.mark.parametrize(
+    "name", ["ganzhi", "ganzhi-0", "observer", "simulator", "health", "authority", "a/b", "+", "#"]
+)
 def test_no_certificate_is_signed_for_a_name_of_the_service(tmp_path, name):
     """A gateway named like the service's users, or unlike a topic's level, would get rights that are not its own."""
     done = subprocess.run([ROOT / "deploy/certificate.sh", tmp_path, name], check=False, capture_output=True)
@@ -361,8 +384,13 @@ def test_the_service_s_authority_signs_for_nobody_else(tmp_path, words):
 
 def test_what_was_signed_is_said(tmp_path):
     """The files that were made, who signed and until when stand on standard output."""
-    done = subprocess.run([ROOT / "deploy/certificate.sh", tmp_path, "gw-a"], check=True, capture_output=True, text=True)
-    for part in (f"{tmp_path}/authority.crt", f"{tmp_path}/gw-a.crt and .key", "signed by authority.crt, until"):
+    command = [ROOT / "deploy/certificate.sh", tmp_path, "gw-a"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    for part in (
+        f"{tmp_path}/authority.crt",
+        f"{tmp_path}/gw-a.crt and .key",
+        "signed by authority.crt, until",
+    ):
         assert part in done.stdout
 
 

@@ -58,6 +58,7 @@ def test_a_cell_says_a_fact(column, text, fact):
     ({"domain": "water"}, "there are manufacturing"),
     ({"profile": "toaster"}, "there are water_meter"),
     ({"gateway": "a/b"}, "a name is 1 to 64"),
+    ({"gateway": "ganzhi-0"}, "the service itself"),
     ({"report_every": "soon"}, "seconds, or such as"),
     ({"report_every": "0"}, "seconds, or such as"),
     ({"installed_on": "2026-02-30"}, "write a day"),
@@ -131,6 +132,17 @@ def test_a_wrong_check_digit_is_counted():
     assert not isinstance(reader(["imei:860000000000001"]), Fault)
     assert not isinstance(reader(["imei:860000000000009"]), Fault)
     assert reader.suspect_imeis == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [("ganzhi", True), ("ganzhi-0", True), ("ganzhi-observer", True), ("observer", True), ("simulator", True),
+     ("health", True), ("ganzhi2", False), ("jn-ganzhi", False), ("observer-1", False)],
+)  # fmt: skip
+def test_no_gateway_has_a_name_of_the_service(name, taken):
+    """Users and client ids of the service are no gateway's name: it would speak, or connect, as the service."""
+    line = gateways(["name"])([name])
+    assert ("the service itself: choose another" in line) if taken else line[0] == name
 
 
 def test_a_gateway():

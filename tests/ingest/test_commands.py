@@ -51,7 +51,7 @@ def test_rejections_are_printed_as_they_came(database):
     assert "1 of 3" in listed
     (number,) = database.one("SELECT min(id) FROM rejection")
     shown = ganzhi("rejections", "show", str(number), url=database.url)
-    for part in ("topic a/:x:/[/b]", "message r: not [/i] :x: [red]", r"[/x]\x1b:x:", "refused 全部 all"):
+    for part in ("topic a/:x:/[/b]", "message r: not [/i] :x:; [red]", r"[/x]\x1b:x:", "refused 全部 all"):
         assert part in shown
 
 

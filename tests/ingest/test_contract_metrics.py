@@ -116,12 +116,16 @@ def test_a_worker_has_every_metric_of_the_contract():
     assert {name: found.get(name) for name in wanted} == wanted
 
 
-def test_a_gap_under_maintenance_alerts_nobody(seen):
+def test_a_gap_that_is_looked_after_alerts_nobody(seen):
     """It is counted among the open ones, and is none of those that alerts are made of."""
     metrics = ObserverMetrics(Settings(), lambda: True)
     labels = {"gap": "1", "city": "370100", "domain": "municipal", "kind": "outage", "gateway": "gw1"}
-    for evidence, missing in (({}, 9), ({"maintenance": 3}, None)):
-        metrics.seen = replace(seen, gaps=[replace(seen.gaps[0], evidence=evidence)])
+    for change, missing in (
+        ({}, 9),
+        ({"evidence": {"maintenance": 3}}, None),
+        ({"acknowledged": True}, None),
+    ):
+        metrics.seen = replace(seen, gaps=[replace(seen.gaps[0], **change)])
         assert metrics.registry.get_sample_value("ganzhi_coverage_gap_info", labels) == missing
         counted = {name: labels[name] for name in ("city", "domain", "kind")}
         assert metrics.registry.get_sample_value("ganzhi_coverage_gaps", counted) == 1

@@ -322,7 +322,7 @@ class Client:
 
     def connect(self):
         """To the database, for the first time or after an outage."""
-        self._id = store._client_id(self._conn, "worker-0")
+        self._id, _ = store._client_id(self._conn, "worker-0")
 
     def commit(self, keys=0):
         """A batch: of payloads of ten hours ago so many, and one without a time if there are any."""

@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -33,6 +36,7 @@ from ingest.report_charts import Line, bar, lines, nice_ceiling, shade, sparklin
 from ingest.report_html import OTHERS, html, path
 from ingest.report_map import MARGIN, WIDTH, outlines
 from ingest.report_words import LANGUAGES, Words, definitions, language_of
+from tests.worker import environment
 
 ROOT = Path(__file__).parents[2]
 ZH, EN = Words("zh"), Words("en")
@@ -288,12 +292,14 @@ def test_the_command_writes_the_same_again(seeded, tmp_path):
     assert ganzhi(seeded, *arguments).exit_code == 0
     assert {path.suffix: path.read_bytes() for path in tmp_path.iterdir()} == files
     page = files[".html"].decode()
+    assert "数据为 2026-11-29 23:45（北京时间）起一刻钟内的统计" in page
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "对照计划第 7 版（申报）" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert files[".csv"].startswith(b"\xef\xbb\xbfsection,")
     rows = list(csv.DictReader(io.StringIO(files[".csv"].decode("utf-8-sig"))))
+    assert [row["day"] for row in rows if row["name"] == "counted_at"] == ["2026-11-29T23:45:00+08:00"]
     assert {row["source"] for row in rows if row["section"] == "declared"} >= {'\'=HYPERLINK("x")'}
     (verified,) = [
         r
@@ -311,6 +317,24 @@ def test_the_command_writes_the_same_again(seeded, tmp_path):
     assert (dark["division"], dark["expected"]) == (370103, 40)
     (node,) = [d for d in said["declared"] if d["indicator"] == "identifier_nodes_secondary"]
     assert (node["value"], node["measured"]) == (38, 31)
+
+
+@pytest.mark.parametrize("storage", ["postgres"], indirect=True)
+def test_on_a_terminal_it_is_a_file(seeded, tmp_path):
+    """Without --output nobody's screen is filled with HTML: a file is written where one stands, and said."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "ingest.cli", "report", "--month", "2026-11"]
+    env = environment() | {"GANZHI_DATABASE_URL": seeded.url, "COLUMNS": "250", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.iterdir()
+    assert file.name == "ganzhi-report-370000-2026-11-01-2026-11-30.html"
+    assert f"{file.name}: " in done.stderr
+    assert "from 2026-11-29 23:45:00+08" in done.stderr
 
 
 @pytest.mark.parametrize("storage", ["postgres"], indirect=True)

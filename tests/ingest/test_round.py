@@ -97,6 +97,18 @@ def test_a_deaf_service_opens_nothing_until_all_had_their_time(field):
     assert field.look(back + 16 * MINUTE) == [("gateway_offline", "gw118"), ("gateway_offline", "gw119")]
 
 
+def test_quality_is_kept_with_coverage(field):
+    """The look that keeps a quarter of an hour's coverage knows the quality of the readings that it counted."""
+    names, ids = field.gateways(1, MINUTE)
+    field.commit(NOW, names, ids)
+    field.conn.execute("UPDATE heard SET quality = '{\"370100\": [9, 10]}'")
+    field.look(NOW)
+    kept = field.conn.execute(
+        "SELECT division, value FROM indicator WHERE name = 'quality_ratio' ORDER BY division"
+    )
+    assert kept.fetchall() == [(370000, 0.9), (370100, 0.9)]
+
+
 def test_deafness_that_no_observer_met_is_found_in_the_arrivals(field):
     """Worker and observer were away together: a batch after it makes no gateway silent that was not heard yet."""
     names, ids = field.gateways(120, MINUTE)

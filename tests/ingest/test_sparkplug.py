@@ -236,6 +236,24 @@ def test_the_later_birth_stays_whichever_commits_first(database):
         assert [names_of(decoded(by, "NDATA", data)) for by in (one, two)] == [[("spb:g/e", "pressure")]] * 2
 
 
+def test_a_birth_that_is_refused_as_a_whole_declares_nothing(database, monkeypatch):
+    """Data after a birth with too many readings is not read by it: it is in no database, nor in this worker."""
+    monkeypatch.setattr("schemas.payload.READINGS_MAX", 2)
+    births_of = Births(time.time, alone=True)
+    metrics = [metric(name=name, alias=n, datatype=10, double=1.0) for n, name in enumerate("abc", 1)]
+    with store.connect(database.url) as conn:
+        for kind, data in (
+            ("NBIRTH", payload(*metrics, at_ms=now_ms(), seq=0)),
+            ("NDATA", payload(metric(alias=1, double=2.0), at_ms=now_ms(), seq=1)),
+        ):
+            batch = Batch()
+            batch.add(Message(f"spBv1.0/g/{kind}/e", data, time.time()), NOWHERE, [])
+            decoded = births_of.decode(conn, batch).batch
+            assert decoded.births == []
+            reasons = [refusal.reason for part in decoded.parts for refusal in part.refusals]
+            assert reasons == ["too_large" if kind == "NBIRTH" else "unknown_alias"]
+
+
 def test_births_are_read_once(database):
     """A batch reads the births of its own nodes, and not again while they stand, whatever else is being written."""
     births_of, edges = Births(time.time, alone=True), ("e", "f")

@@ -471,20 +471,33 @@ def test_the_commands(database, tmp_path):
     code, out, _ = ganzhi(database, "terminals", "import", str(file))
     assert code == 0
     assert "1 created, 0 updated, 0 unchanged, 1 refused" in out
+    assert "planned" not in out
     assert str(tmp_path / "meters.refused.csv") in out
     assert "历下区" in ganzhi(database, "terminals", "show", "860000000000009")[1]
+    bare = tmp_path / "bare.csv"
+    bare.write_text("code\n860000000000017\n860000000000009\n")
+    code, out, _ = ganzhi(database, "terminals", "import", str(bare))
+    assert "1 created, 0 updated, 1 unchanged, 0 refused" in out
+    assert "1 of them without installed_on, or with a day to come: planned, in no count" in out
     assert ganzhi(database, "terminals", "retire", "nobody")[0] == 1
     assert ganzhi(database, "terminals", "export", "--division", "12")[0] == 2
     code, out, _ = ganzhi(database, "gateways", "add", "gw1", "--division", "370102")
     assert code == 0
-    for part in ("ganzhi/v1/370102/gw1/telemetry", "CN=gw1", "user gw1", "mosquitto_pub"):
+    for part in (
+        "ganzhi/v1/370102/gw1/telemetry",
+        "CN=gw1",
+        "user gw1",
+        "mosquitto_pub -h HOST -p 8883 --cafile",
+    ):
         assert part in out
+    code, _, err = ganzhi(database, "gateways", "add", "observer")
+    assert (code, "the service itself" in err) == (2, True)
     assert "1 installed" in ganzhi(database, "gateways", "show", "gw1")[1]
     assert "never_heard, never heard" in ganzhi(database, "terminals", "show", "860000000000009")[1]
     period = ("--from", "2026-01-01", "--to", "2036-01-01")
     assert ganzhi(database, "terminals", "alias", "860000000000009", "onenet:7", *period)[1] == "created\n"
     code, out, _ = ganzhi(database, "terminals", "show", "onenet:7")
-    assert "onenet:7 from 2026-01-01 00:00 to 2036-01-01 00:00 UTC+8" in out
+    assert "onenet:7 from 2026-01-01 00:00:00+08 to 2036-01-01 00:00:00+08" in out
     assert ganzhi(database, "terminals", "forget", "onenet:7")[0] == 1
     assert database.one("SELECT count(*) FROM alias") == (1,)
 
@@ -515,5 +528,5 @@ def test_parquet_says_the_same_as_csv(desk, tmp_path, database):
 def test_the_line_to_try_works(mosquitto):
     """The vendor's line publishes, as it is printed."""
     settings = Settings(mqtt_url=f"mqtt://127.0.0.1:{mosquitto.port}")
-    line = vendor.publish_line(settings, "gw1", "ganzhi/v1/370102/gw1/telemetry")
+    line = dict(vendor.sheet(settings, "gw1", 370102))["or, no users"]
     assert subprocess.run(shlex.split(line), env=os.environ, check=False).returncode == 0

@@ -218,6 +218,23 @@ def test_a_refused_push_with_a_time_is_known_when_it_comes_again(change):
     assert keys(DATA | change | {"timestamp": None}) == [None]
 
 
+def test_refused_values_are_told_apart_by_what_they_are():
+    """Bad values of one millisecond that differ beyond what a refusal quotes are two pushes; each again is known."""
+    long = "x" * 40
+    texts = [{"note": f"{long}\0a"}, {"note": f"{long}\0b"}]
+    deep = [{"note": json.loads("[" * 20 + end + "]" * 20)} for end in "12"]
+    for one, other in (texts, deep):
+        first, again, different = keys(*(DATA | {"payload": payload} for payload in (one, one, other)))
+        assert first == again != different
+        assert None not in {first, different}
+
+
+def test_a_hook_s_refusal_is_told_apart_by_the_bytes():
+    """Other bytes of equal length that a hook can't read are another push."""
+    one, other = keys(*(DATA | {"payload": {"APPdata": text}} for text in ("AA==", "AQ==")))
+    assert one != other
+
+
 def test_a_command_s_answer_without_a_time_counts_once():
     """The number of the task tells an answer without a timestamp from others; without one it is new each time."""
     answer = {"messageType": "commandResponse", "deviceId": "d", "result": {"resultCode": "SUCCESSFUL"}}
