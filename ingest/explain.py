@@ -11,9 +11,11 @@ from devices.importer import SHANDONG
 from devices.registry import Gateway, Metric, Registry
 from devices.store import Known, NewTerminal
 from ingest import copy
-from ingest.batch import FLAGS, Batch, Sealed, seal
+from ingest.batch import Batch
 from ingest.decode import Decode, decoders
 from ingest.resolve import Resolver
+from ingest.seal import seal
+from ingest.sealed import FLAGS, Sealed
 from ingest.settings import OnUnknown, Settings
 from schemas.catalogue import METRICS
 from schemas.message import Message

@@ -15,7 +15,8 @@ from pyroaring import BitMap
 
 from devices.division import PROVINCE, city
 from devices.registry import Registry
-from ingest.batch import LATE, Batch, Mask, Sealed, refused_readings
+from ingest.batch import Batch, refused_readings
+from ingest.sealed import LATE, Mask, Sealed
 from schemas.rejection import Reason
 from schemas.routes import Place
 

@@ -15,7 +15,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from devices.division import DOMAINS
-from ingest.batch import FLAGS
+from ingest.sealed import FLAGS
 from ingest.store import Outcome
 from schemas.rejection import Reason
 

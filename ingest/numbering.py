@@ -13,7 +13,8 @@ import numpy as np
 from psycopg import Connection
 
 from ingest import sequence
-from ingest.batch import Batch, Sealed
+from ingest.batch import Batch
+from ingest.sealed import Sealed
 from ingest.sequence import Block, Seen
 from schemas.sql import queries
 

@@ -14,12 +14,14 @@ from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from devices.store import Directory
-from ingest.batch import Batch, Sealed, refused_readings, seal
+from ingest.batch import Batch, refused_readings
 from ingest.births import Births
 from ingest.chunks import TooWideError
 from ingest.decode import Decode, decoders
 from ingest.migrate import storage_of
 from ingest.resolve import Resolver
+from ingest.seal import seal
+from ingest.sealed import Sealed
 from ingest.settings import OnUnknownGateway, Settings
 from ingest.store import Store, details
 from ingest.terminals import SQL as TERMINALS

@@ -11,7 +11,8 @@ from devices.division import PROVINCE, cell_division, city, today
 from devices.index import MISSING, HashIndex, hashes
 from devices.registry import Gateway, Metric, Registry, Terminal
 from devices.store import Known, NewTerminal
-from ingest.batch import Batch, Targets
+from ingest.batch import Batch
+from ingest.sealed import Targets
 from ingest.settings import OnUnknown
 from schemas.catalogue import METRICS, metric_of, unit_of
 from schemas.name import InvalidName, split

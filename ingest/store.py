@@ -24,19 +24,11 @@ from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from ingest import births, copy
-from ingest.batch import (
-    FLAGS,
-    Batch,
-    Sealed,
-    SealedEvent,
-    element_count,
-    is_reading,
-    reading_count,
-    refused_readings,
-)
+from ingest.batch import Batch, element_count, is_reading, reading_count, refused_readings
 from ingest.chunks import Chunks, TooWideError
 from ingest.heard import Publishers, presence, quality
 from ingest.numbering import Numbered
+from ingest.sealed import FLAGS, Sealed, SealedEvent
 from schemas.payload import shown
 from schemas.rejection import GARBAGE, Reason, Refusal
 from schemas.sql import queries

@@ -10,7 +10,7 @@ from psycopg import Connection
 from devices.registry import Registry
 from devices.store import Directory
 from ingest import store
-from ingest.batch import Batch, seal
+from ingest.batch import Batch
 from ingest.births import Births, Decoded
 from ingest.chunks import TooWideError
 from ingest.failure import Failure, classify
@@ -18,6 +18,7 @@ from ingest.feedback import Feedback
 from ingest.migrate import NewerSchemaError, SchemaError, storage_of
 from ingest.quota import PerMinute
 from ingest.resolve import Resolver
+from ingest.seal import seal
 from ingest.settings import Settings
 from ingest.store import Outcome, Store
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import cbor2
 
 from devices.registry import Registry
-from ingest.batch import Batch, seal
+from ingest.batch import Batch
 from ingest.decode import DECODERS, Decode
 from ingest.explain import Imagined
 from ingest.resolve import Resolver
+from ingest.seal import seal
 from ingest.settings import OnUnknown
 from schemas.message import Message
 from schemas.reading import Decoder

@@ -25,8 +25,10 @@ import numpy as np
 
 from devices.registry import Metric, Registry, Terminal
 from ingest import copy
-from ingest.batch import Batch, Sealed, Targets, seal
+from ingest.batch import Batch
 from ingest.decode import Decode
+from ingest.seal import seal
+from ingest.sealed import Sealed, Targets
 from schemas import scan
 from schemas.message import Message
 from schemas.routes import Routes

@@ -22,9 +22,10 @@ import psycopg
 from devices.registry import Registry
 from devices.store import Directory
 from ingest import copy, migrate, roles, store
-from ingest.batch import Batch, Sealed
+from ingest.batch import Batch
 from ingest.fleet import fleet
 from ingest.resolve import Resolver
+from ingest.sealed import Sealed
 from ingest.settings import OnUnknown
 from ingest.traffic import value
 from schemas.message import Message

@@ -12,11 +12,12 @@ from pyroaring import BitMap
 from devices.registry import Registry
 from devices.store import Directory
 from ingest import store
-from ingest.batch import Batch, seal
+from ingest.batch import Batch
 from ingest.decode import Decode
 from ingest.explain import Imagined
 from ingest.heard import presence
 from ingest.resolve import Resolver
+from ingest.seal import seal
 from ingest.settings import OnUnknown, Settings
 from ingest.write import Writer
 from schemas.message import Message

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import maintain, store
-from ingest.batch import Batch, Sealed
+from ingest.batch import Batch
 from ingest.copy import reading_rows
 from ingest.decode import Decode
 from ingest.numbering import Numbered
 from ingest.quota import PerMinute
+from ingest.sealed import Sealed
 from ingest.sequence import BLOCK, Numbering, entries, known, numbers, reused, seen
 from ingest.settings import Settings
 from ingest.write import Writer

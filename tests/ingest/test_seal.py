@@ -7,9 +7,11 @@ import pytest
 
 from devices.registry import Gateway, Registry
 from ingest import copy
-from ingest.batch import CONVERTED, FROM_ARRIVAL, LATE, REPAIRED, SUSPECT, Batch, seal
+from ingest.batch import Batch
 from ingest.explain import Imagined
 from ingest.resolve import Resolver
+from ingest.seal import seal
+from ingest.sealed import CONVERTED, FROM_ARRIVAL, LATE, REPAIRED, SUSPECT
 from ingest.settings import OnUnknown
 from schemas.message import Message
 from schemas.reading import Event, Part
