@@ -79,7 +79,8 @@ def _is_it_ok() -> list[Builder[Panel]]:
             units.Short,
             f"sum(increase({SESSIONS_LOST}[24h])) > 0 or "
             # Found lost when the worker started, which is no increase.
-            f"sum({SESSIONS_LOST} unless on (job, instance) {SESSIONS_LOST} offset 24h) or vector(0)",
+            f"sum({SESSIONS_LOST} unless on (job, instance) {SESSIONS_LOST} offset 24h) "
+            f"or 0 * sum({SESSIONS_LOST})",
             BAD_ABOVE_ZERO,
         ).decimals(0),
         number(

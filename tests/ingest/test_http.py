@@ -133,7 +133,7 @@ def test_a_network_gets_nothing_by_accident(monkeypatch):
     {"mqtt_ca": "/nowhere/ca.crt"},
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused(settings):
-    """Half a certificate, an authority without HTTPS, a token that is guessed or an empty file, a file that is not there."""
+    """Half a certificate, an authority without HTTPS, a token that is guessed or empty, a file that is not there."""
     with pytest.raises(SettingsError, match="GANZHI_"):
         load(**settings)
 

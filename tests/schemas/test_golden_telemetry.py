@@ -56,7 +56,7 @@ def as_json(part):
         ],
         "events": [event_json(event) for event in part.events],
         "refusals": [
-            {k: v for k, v in asdict(r).items() if k != "event" and (k, v) != ("count", 1)}
+            {k: v for k, v in asdict(r).items() if k not in {"event", "content"} and (k, v) != ("count", 1)}
             for r in part.refusals
         ],
     }
