@@ -44,7 +44,17 @@ PURE_FILES = {
     ),
     *(
         f"ingest/{name}.py"
-        for name in ("failure", "batch", "columns", "seal", "sealed", "scenario", "heard", "sequence", "feedback")
+        for name in (
+            "failure",
+            "batch",
+            "columns",
+            "seal",
+            "sealed",
+            "scenario",
+            "heard",
+            "sequence",
+            "feedback",
+        )
     ),
     *(f"ingest/report_{name}.py" for name in ("charts", "files", "html", "map", "words")),
 }
