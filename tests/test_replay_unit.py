@@ -65,7 +65,7 @@ def test_every_value_leaves_exactly_as_recorded(series):
     for message, part in _decoded(packs([recording])):
         assert message.topic == f"ganzhi/v1/{series.division}/{series.gateway}/telemetry"
         assert message.readings == len(part.values) <= 50
-        values += part.values
+        values += list(part.values)
         times += part.times
         names |= set(part.names)
         units |= set(part.units)

@@ -36,7 +36,8 @@ def decoded(case):
         "absolute": part.absolute,
         "readings": [list(row) for row in columns],
         "refusals": [
-            {k: v for k, v in asdict(r).items() if k not in {"event", "count"}} for r in part.refusals
+            {k: v for k, v in asdict(r).items() if k not in {"event", "count", "content"}}
+            for r in part.refusals
         ],
     }
 

@@ -46,7 +46,10 @@ def as_json(spoken):
         "lost": spoken.lost,
         "readings": [[i, *name, unit, value, time] for i, name, unit, value, time in columns],
         "events": [{k: v for k, v in asdict(event).items() if k != "heard"} for event in part.events],
-        "refusals": [{k: v for k, v in asdict(refusal).items() if k != "count"} for refusal in part.refusals],
+        "refusals": [
+            {k: v for k, v in asdict(refusal).items() if k not in {"count", "content"}}
+            for refusal in part.refusals
+        ],
         "births": [
             [birth.edge, birth.device, birth.bd_seq, birth.alive, len(birth.metrics)] for birth in part.births
         ],
