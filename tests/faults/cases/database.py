@@ -85,30 +85,29 @@ def database_away(stand: Stand, size: int) -> None:
     stand.healed()
 
 
-@case(130, size=90)
-def database_hangs(stand: Stand, size: int) -> None:
-    """PostgreSQL's processes stop (SIGSTOP) for so many seconds when COMMIT is on its way to them, then go on."""
+def _hang(stand: Stand, seconds: float) -> Worker:
+    """The server is stopped for so long when COMMIT is on its way to it."""
     worker = _loaded(stand, 100)
     trap = stand.to_database.trap(COMMIT_SENT, "client")
     assert trap.caught.wait(30), "the worker does not commit"
     with _stopped(stand):
         trap.release()
         _away(worker)
-        time.sleep(size)
+        time.sleep(seconds)
     stand.healed()
+    return worker
+
+
+@case(130, size=90)
+def database_hangs(stand: Stand, size: int) -> None:
+    """PostgreSQL's processes stop (SIGSTOP) for so many seconds when COMMIT is on its way to them, then go on."""
+    _hang(stand, size)
 
 
 @case(260, size=180)
 def database_frozen(stand: Stand, size: int) -> None:
     """As database-hangs, for longer than a transaction may last: the worker breaks off, and finds it again."""
-    worker = _loaded(stand, 100)
-    trap = stand.to_database.trap(COMMIT_SENT, "client")
-    assert trap.caught.wait(30), "the worker does not commit"
-    with _stopped(stand):
-        trap.release()
-        _away(worker)
-        time.sleep(size)
-    stand.healed()
+    worker = _hang(stand, size)
     assert any(line["event"] == "database_silent" for line in worker.log), "the worker did not break off"
 
 
