@@ -5,12 +5,20 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from schemas import scan
 from tests.bench import growth, guard
 from tests.bench.path import PACK, rounds, running
 from tests.bench.report import Point, label, picture, table, with_section
 
 MESSAGES = 20
 ONE_STORAGE = pytest.mark.parametrize("storage", ["postgres"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled():
+    """Benchmarks compile the reader of packs in this process; other tests want lists."""
+    yield
+    scan._scan = None
 
 
 def sample(path, name, **labels):

@@ -66,7 +66,7 @@ def test_every_value_leaves_exactly_as_recorded(series):
         assert message.topic == f"ganzhi/v1/{series.division}/{series.gateway}/telemetry"
         assert message.readings == len(part.values) <= 50
         values += list(part.values)
-        times += part.times
+        times += list(part.times)
         names |= set(part.names)
         units |= set(part.units)
     separator = "/" if "/" in series.terminal else ":"
