@@ -1,7 +1,7 @@
 """Large SenML JSON packs of numbers to columns without an object a record, by a loop that numba compiles. Pure.
 
-Measured, packs of 100 records: two thirds of the time of objects, most of it with the GIL free, and then a third
-of the time to gather and look up, since arrays come with the hashes of the names, as Python hashes them. What it
+Measured in one run, packs of 100 records: 325 ns a record, of objects 584, and the GIL is free in the loop. The arrays
+come with the hashes of the names, as Python hashes them, so that nothing is hashed again to look them up. What it
 can't read (escapes, other labels, base fields in the middle, anything wrong) is for `senml`; where it answers,
 both answer the same. Compiling takes 3 s once on a machine and 0.5 s from the cache: a service does so when a large
 pack has come (`wanted`); until then, and where it can't be, there is no answer. For one thread at a time.
