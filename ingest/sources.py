@@ -12,12 +12,18 @@ from typing import Protocol
 from ingest.mqtt.inbox import Inbox
 from schemas.message import Message
 
+WINDOW_BYTES = 64 * 1024 * 1024
+"""Uncommitted pushes above which there is no room for another: who pushes waits for the answer, and pushes again."""
+
 
 class Source(Protocol):
     """What the pipeline asks of where its messages come from; `Transport` says more of each."""
 
     async def receive(self, limit: int) -> list[Message]:
         """Wait for at least one message; none once stopped."""
+
+    def waiting_since(self) -> float | None:
+        """Arrival of the oldest message that was not handed out; None without any."""
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """These are committed. Every message received has to come back here."""
@@ -31,10 +37,10 @@ class Push(Message):
 
 
 class Pushes:
-    """Pushes that are not committed yet, up to the weight that a broker's connection may have."""
+    """Pushes that are not committed yet, up to `WINDOW_BYTES`; gateways take turns."""
 
     def __init__(self) -> None:
-        self._inbox = Inbox()
+        self._inbox = Inbox(WINDOW_BYTES)
 
     @property
     def open(self) -> bool:
@@ -49,9 +55,13 @@ class Pushes:
         """Wait for a push, return up to `limit`; none once stopped."""
         return await self._inbox.take(limit)
 
+    def waiting_since(self) -> float | None:
+        """Arrival of the oldest push that was not handed out; None without any."""
+        return self._inbox.waiting_since()
+
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Wake the requests that wait for these."""
-        self._inbox.release(messages)
+        self._inbox.finish(messages)
         for push in messages:
             if isinstance(push, Push) and not push.settled.done():
                 push.settled.set_result(None)
@@ -98,7 +108,12 @@ class Sources:
                 messages += some
         return messages
 
+    def waiting_since(self) -> float | None:
+        """Arrival of the oldest message that neither has handed out; None without any."""
+        since = (source.waiting_since() for source in (self._transport, self._pushes))
+        return min((at for at in since if at is not None), default=None)
+
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """To each what came from it, in order."""
+        """To each what came from it."""
         self._pushes.acknowledge([m for m in messages if isinstance(m, Push)])
         self._transport.acknowledge([m for m in messages if not isinstance(m, Push)])

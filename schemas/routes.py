@@ -142,6 +142,16 @@ class Routes:
         """The route that takes a topic."""
         return next((route for route in self._routes if matches(route.filter, topic)), None)
 
+    def sender(self, topic: str) -> str:
+        """Whose messages keep their order, over all of its topics: the gateway, or Sparkplug's edge node in its group.
+
+        A topic that names neither stands for itself.
+        """
+        route, levels = self.match(topic), topic.split("/")
+        places = route.places if route else {}
+        named = [levels[places[name]] for name in ("gateway", "group", "edge") if name in places]
+        return "/".join(named) or topic
+
     @staticmethod
     def place(topic: str, route: Route) -> Place:
         """The division and gateway that a topic of this route names.

@@ -124,6 +124,12 @@ class Worker:
             "SC_PAGE_SIZE"
         )
 
+    def peak_bytes(self) -> int:
+        """The most that it had in memory in this life, on Linux."""
+        assert self._process
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
     def descriptors(self) -> int:
         """How many files and sockets it has open, on Linux."""
         assert self._process

@@ -63,11 +63,15 @@ class Transport(Protocol):
         """Disconnect, keeping session and subscriptions."""
 
     async def receive(self, limit: int) -> list[Message]:
-        """Wait for at least one message, return up to `limit` in arrival order; none once stopped."""
+        """Wait for at least one message, return up to `limit`, each sender's in arrival order; none once stopped."""
+
+    def waiting_since(self) -> float | None:
+        """Arrival of the oldest message that `receive` has not returned; None without any."""
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Acknowledge in the order given. Every message received has to come back here, QoS 0 ones too.
+        """These are committed, in any order. Every message received has to come back here, QoS 0 ones too.
 
+        PUBACKs go out in order of arrival: each once everything before it is committed too.
         Messages of an earlier connection are not acknowledged, the broker sends them again.
         """
 
@@ -156,10 +160,12 @@ class Subscriber(ABC):
         *,
         leaving: bool = False,
         retained: bool = False,
+        sender: Callable[[str], str] = str,
     ) -> None:
         """`leaving`: unsubscribe instead, to empty the session of a worker that will not come back.
 
         `retained`: ask for retained messages with every connect; MQTT 3.1.1 brings them always.
+        `sender`: whose messages a topic holds; senders are served by turns, the order of each is kept.
         """
         self.connected = False
         self.sessions_lost = 0
@@ -174,7 +180,7 @@ class Subscriber(ABC):
         self._retained = retained
         self._clock = clock
         self._patience = patience
-        self._inbox = Inbox()
+        self._inbox = Inbox(sender=sender)
         self._greeted_at = math.inf
         """On the loop's clock; infinite until the broker took us in."""
         self._log = structlog.get_logger().bind(client_id=client_id)
@@ -193,12 +199,12 @@ class Subscriber(ABC):
     async def receive(self, limit: int) -> list[Message]:
         return await self._inbox.take(limit)
 
+    def waiting_since(self) -> float | None:
+        return self._inbox.waiting_since()
+
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        current = self._inbox.connection
-        ids = [m.packet_id for m in messages if m.connection == current and m.packet_id is not None]
-        if ids:
+        if ids := self._inbox.finish(messages):
             self._send_acknowledgements(ids)
-        self._inbox.release(messages)
         if self._inbox.slack and not self._inbox.closed:
             self._resume()
 

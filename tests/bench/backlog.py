@@ -44,6 +44,8 @@ TERMINALS, FLUSHED_PACK = 1_000, 100
 BACKLOG_SECONDS = 3 * 86_400
 WARM_SECONDS, ALONE_SECONDS = 5, 15
 PATIENCE_SECONDS = 420
+REST_SECONDS = 3
+"""For what was freed to go back to the system."""
 RECORD = '{"n":"imei:8688%011d/temperature","u":"Cel","v":%.2f%s}'
 
 
@@ -85,11 +87,11 @@ def main() -> None:
         print(
             f"{server.version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options}", flush=True
         )
-        measure(options, url, port, flushed)
+        measure(options, url, port, flushed, workers[-1])
 
 
-def measure(options: argparse.Namespace, url: str, port: int, topic: str) -> None:
-    """Others alone, then beside the flood; until everything is committed."""
+def measure(options: argparse.Namespace, url: str, port: int, topic: str, worker: Worker) -> None:
+    """Others alone, then beside the flood; until everything is committed. `worker` is the one that is flooded."""
     go, ready = multiprocessing.Event(), multiprocessing.Event()
     arguments = (port, topic, options, ready, go)
     flood = multiprocessing.Process(target=flush, args=arguments)
@@ -98,6 +100,7 @@ def measure(options: argparse.Namespace, url: str, port: int, topic: str) -> Non
     others = Others(port)
     others.start()
     time.sleep(WARM_SECONDS + ALONE_SECONDS)
+    before_bytes = worker.memory_bytes()
     begun = time.time()
     go.set()
     flood.join()
@@ -111,6 +114,9 @@ def measure(options: argparse.Namespace, url: str, port: int, topic: str) -> Non
         committed = time.time()
         others.stop()
         waits = others.waits(conn, deadline)
+    time.sleep(REST_SECONDS)
+    megabytes = [number / 1e6 for number in (before_bytes, worker.peak_bytes(), worker.memory_bytes())]
+    print("worker: {:.0f} MB before, {:.0f} at most, {:.0f} afterwards".format(*megabytes))
     print(f"backlog: {options.readings:,} readings, published in {published - begun:.1f} s, "
           f"committed in {committed - begun:.1f} s: {options.readings / (committed - begun):,.0f}/s")  # fmt: skip
     for when, since, until in (("alone", others.first + WARM_SECONDS, begun), ("flood", begun, committed)):

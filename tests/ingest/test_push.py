@@ -16,9 +16,8 @@ import pytest
 
 from ingest import http as serving
 from ingest import push, service
-from ingest.mqtt.inbox import WINDOW_BYTES
 from ingest.settings import Settings
-from ingest.sources import Push, Pushes, Sources
+from ingest.sources import WINDOW_BYTES, Push, Pushes, Sources
 from schemas.message import Message
 from tests.brokers import free_port
 
@@ -286,6 +285,9 @@ class Made:
         del limit
         return await self.queue.get()
 
+    def waiting_since(self):
+        return 2.0
+
     def acknowledge(self, messages):
         self.acknowledged += messages
 
@@ -301,8 +303,10 @@ async def test_two_sources_are_one(storage):
             await sources.receive(10)
     transport.queue.put_nowait([published])
     assert await sources.receive(10) == [published]
-    pushed = Push("t", b"", 0.0)
+    pushed = Push("t", b"", 1.0)
+    assert sources.waiting_since() == 2.0
     pushes.put(pushed)
+    assert sources.waiting_since() == 1.0
     assert await sources.receive(10) == [pushed]
     assert pushed.connection == 7
     sources.acknowledge([published, pushed])

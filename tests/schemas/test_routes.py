@@ -54,6 +54,27 @@ def test_services_apart(routes_of, tmp_path):
         routes_of("[iotda]\nservices = []\n")
 
 
+@pytest.mark.parametrize(
+    ("topic", "sender"),
+    [
+        ("ganzhi/v1/370102/gw/telemetry", "gw"),
+        ("ganzhi/v1/370102/gw/presence", "gw"),
+        ("nbiot/ctwing/bridge", "bridge"),
+        ("spBv1.0/plant/NBIRTH/node", "plant/node"),
+        ("spBv1.0/plant/DDATA/node/device", "plant/node"),
+        ("spBv1.0/plant/STATE/node", "spBv1.0/plant/STATE/node"),
+        ("vendor/x/up", "vendor/x/up"),
+        ("other/gw-7/up", "gw-7"),
+    ],
+)
+def test_sender(routes_of, tmp_path, topic, sender):
+    """All topics of a gateway and of a Sparkplug node have one sender; a topic that names neither is its own."""
+    routes_of(
+        ROW.format("vendor/+/up", "a", "telemetry") + ROW.format("other/{gateway}/up", "b", "telemetry")
+    )
+    assert Routes.load(tmp_path / "routes.toml").sender(topic) == sender
+
+
 def test_unknown_topic():
     """A topic outside every filter has no route."""
     assert Routes.default().match("ganzhi/v1/370102/g/unheard-of") is None
