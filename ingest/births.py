@@ -34,6 +34,8 @@ ASK_SECONDS = 60
 """A node that is born anew sends all it has; asked more often, it does nothing else."""
 NODES_MAX = 5_000
 """Nodes remembered, of some hundred metrics each; what is forgotten is read again."""
+BIRTHS_MAX = 50_000
+"""Births remembered, of nodes and devices: a node may have devices without end."""
 SEQUENCE = 256
 
 
@@ -124,7 +126,7 @@ class Births:
         """Read what is new here, or changed by others, of the births of these nodes."""
         if not edges:
             return
-        if len(self._nodes) > NODES_MAX:
+        if len(self._nodes) > NODES_MAX or sum(map(len, self._versions.values())) > BIRTHS_MAX:
             self.forget()
         known = [(edge, *one) for edge in edges for one in self._versions.get(edge, {}).items()]
         seen = {name: [row[n] for row in known] for n, name in enumerate(("edge", "device", "changed"))}

@@ -15,6 +15,7 @@ from schemas.payload import Unreadable, check_count
 from schemas.reading import Decoder, Part
 from schemas.rejection import Reason, Refusal
 from schemas.routes import Place, Route, Routes
+from schemas.topic import LONGEST_CHARACTERS
 
 log = structlog.get_logger()
 NO_ROUTE = "none"
@@ -131,7 +132,7 @@ class Decode:
         if len(self._ways) >= TOPICS_MAX:
             self._ways.clear()
         way = self._way(topic)
-        if way.decoder:
+        if way.decoder and len(topic) <= LONGEST_CHARACTERS:
             self._ways[topic] = way
         return way
 

@@ -8,12 +8,12 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import files
 from math import inf
 from typing import Any
 
 from schemas import units
+from schemas.remember import remembering
 
 _PATH = re.compile(r"/?([0-9]{1,5})[/_][0-9]{1,5}[/_]([0-9]{1,5})")
 """object/instance/resource of LwM2M; OneNET writes the same with underscores."""
@@ -47,7 +47,7 @@ def unit_of(name: str) -> str | None:
     return METRICS[name].unit if name in METRICS else _alias(name)[1]
 
 
-@lru_cache(maxsize=4096)
+@remembering
 def is_identity(name: str) -> bool:
     """Whether a metric as sent names a thing: then its values are events, whatever digits they are."""
     metric = metric_of(name)

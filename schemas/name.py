@@ -14,6 +14,8 @@ from schemas.reading import Name
 MAX_CODE_CHARACTERS = 256
 """The longest identifiers (Handle with suffix, Sparkplug group/edge/device) are under 256."""
 MAX_METRIC_CHARACTERS = 128
+MAX_NAME_CHARACTERS = MAX_CODE_CHARACTERS + 1 + MAX_METRIC_CHARACTERS
+"""Of both in one string. A base name stands before each of 100,000 names: unbounded, 1 MiB became 16 GB."""
 
 _SENML = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*")
 """RFC 8428, section 4.5.1."""

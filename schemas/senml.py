@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from schemas import scan
+from schemas.name import MAX_NAME_CHARACTERS
 from schemas.payload import Unreadable, check_count, number, shown, storable
 from schemas.reading import RELATIVE_BELOW, Event, Name, Part
 from schemas.rejection import Reason
@@ -83,7 +84,7 @@ def fast(payload: bytes) -> Part | None:
 
 def _single(first: _First) -> Part | None:
     name, time = first.bn + first.n, first.bt + first.t
-    if not name or not math.isfinite(time):
+    if not 0 < len(name) <= MAX_NAME_CHARACTERS or not math.isfinite(time):
         return None
     unit = first.bu if first.u is None else first.u
     return Part([name], [unit], [first.v], [time], range(1), absolute=time >= RELATIVE_BELOW)
@@ -94,7 +95,8 @@ def _columns(first: _First, records: Sequence[_Record]) -> Part | None:
     names: list[Name] = list(map(_n, records))
     times: list[float] = list(map(_t, records))
     units: list[str | None] = list(map(_u, records))
-    if (not bn and not all(names)) or not -LARGEST_FAST_BASE_TIME < bt < LARGEST_FAST_BASE_TIME:
+    long = len(bn) + max(map(len, names)) > MAX_NAME_CHARACTERS
+    if long or (not bn and not all(names)) or not -LARGEST_FAST_BASE_TIME < bt < LARGEST_FAST_BASE_TIME:
         return None
     if bn:
         names = [bn + n for n in names]  # type: ignore[operator]  # all are str here
@@ -168,7 +170,7 @@ def _read_record(
     if value_label is None:
         return None
     bases = base.fields
-    name, time = bases["bn"] + fields.get("n", ""), bases["bt"] + fields.get("t", 0.0)
+    name, time = _name(bases["bn"], fields.get("n", "")), bases["bt"] + fields.get("t", 0.0)
     if not name:
         raise Unreadable(Reason.INVALID_NAME, "no name: neither n nor bn", "name the terminal and the metric")
     if not math.isfinite(time):
@@ -185,6 +187,13 @@ def _read_record(
             return name, fields.get("u", bases["bu"]), value, time
     events.append(Event(name, time, {value_label: value}, index))
     return None
+
+
+def _name(base: str, own: str) -> str:
+    if len(base) + len(own) > MAX_NAME_CHARACTERS:
+        detail = f"the name has {len(base) + len(own)} characters"
+        raise Unreadable(Reason.INVALID_NAME, detail, f"at most {MAX_NAME_CHARACTERS}, bn and n together")
+    return base + own
 
 
 def _take_fields(record: dict[str, Any], base: _Base) -> dict[str, Any]:

@@ -4,18 +4,23 @@ A pack and its maps are taken apart here, item by item, and only their items by 
 Left to the library, a map of 1 MiB whose keys are arrays of -1 and -2 (equal hashes in Python)
 takes more than a minute: the time grows with the square. So keys other than text and integers
 never enter a dict, and the library refuses them in nested maps.
+
+`fast` takes the packs that make up the traffic: records of numbers, whose values nest nothing. Those the library reads
+whole, in a third of the time: keys that are no arrays collide by the hundred at most.
 """
 
 import io
 import math
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import cbor2
 
+from schemas.name import MAX_NAME_CHARACTERS
 from schemas.payload import READINGS_MAX, Unreadable, check_count, number
+from schemas.reading import RELATIVE_BELOW, Part
 from schemas.rejection import Reason
 
 LABELS = {
@@ -36,7 +41,66 @@ BIGNUM_BYTES = 128
 SELF_DESCRIBED = b"\xd9\xd9\xf7"
 """Tag 55799, which says only: this is CBOR (RFC 8949, section 3.4.6)."""
 
+_BN, _BT, _BU, _N, _U, _V, _T = -2, -3, -4, 0, 1, 2, 6
+_USUAL = frozenset({_BN, _BT, _BU, _N, _U, _V, _T})
+_NUMERIC = frozenset({_BT, _V, _T})
+_TEXTS, _NUMBERS = frozenset({str, type(None)}), frozenset({float, int, type(None)})
+_USUAL_DEPTH = 2
+
 _ARRAY, _MAP, _INDEFINITE, _BREAK = 4, 5, 31, b"\xff"
+
+
+def fast(payload: bytes) -> Part | None:
+    """A pack whose records are numbers with names, units, times and base values of these; None: ask `load_cbor`.
+
+    Where it answers, `senml.read` gives the same for what `load_cbor` does.
+    """
+    stream = io.BytesIO(payload.removeprefix(SELF_DESCRIBED))
+    decoder = cbor2.CBORDecoder(
+        stream, max_depth=_USUAL_DEPTH, semantic_decoders=_TAGS, allow_duplicate_keys=False
+    )
+    try:
+        records = decoder.decode()
+        if stream.read(1) or type(records) is not list or set(map(type, records)) != {dict}:
+            return None
+        labels = set(chain.from_iterable(records))
+        types = set(map(type, chain.from_iterable(records)))  # 1.0 and true are the label 1 in a dict
+        if types == {int} and labels <= _USUAL and len(records) <= READINGS_MAX:
+            return _columns(records, labels)
+    except (cbor2.CBORDecodeError, EOFError, RecursionError, MemoryError, OverflowError):
+        pass
+    return None
+
+
+def _columns(records: list[dict[int, Any]], labels: set[int]) -> Part | None:
+    columns: dict[int, list[Any]] = {label: [record.get(label) for record in records] for label in labels}
+    for label, column in columns.items():
+        if not set(map(type, column)) <= (_NUMBERS if label in _NUMERIC else _TEXTS):
+            return None
+    none: list[Any] = [None] * len(records)
+    values, bn, bu = columns.get(_V, none), _in_force(columns.get(_BN)), _in_force(columns.get(_BU))
+    names = columns.get(_N, none)
+    if bn and any(len(base or "") > MAX_NAME_CHARACTERS for base in set(bn)):
+        return None
+    if bn:
+        names = [(base or "") + (name or "") for base, name in zip(bn, names, strict=True)]
+    units = columns.get(_U, none)
+    if bu:
+        units = [base if unit is None else unit for base, unit in zip(bu, units, strict=True)]
+    bt, own = _in_force(columns.get(_BT)) or none, columns.get(_T, none)
+    times = [float(base or 0) + float(time or 0) for base, time in zip(bt, own, strict=True)]
+    if not all(names) or None in values or not all(map(math.isfinite, chain(values, times))):
+        return None
+    if max(map(len, names)) > MAX_NAME_CHARACTERS:
+        return None
+    absolute = max(times) >= RELATIVE_BELOW
+    return Part(names, units, list(map(float, values)), times, range(len(records)), absolute=absolute)
+
+
+def _in_force(column: list[Any] | None) -> list[Any] | None:
+    """A base field's column with its last value where none is said."""
+    last = None
+    return column and [last := last if value is None else value for value in column]
 
 
 def load_cbor(payload: bytes) -> list[Any]:

@@ -21,6 +21,7 @@ from schemas.reading import RELATIVE_BELOW, Event, Part
 from schemas.rejection import Reason, Refusal
 from schemas.sparkplug_births import Birth, Declared, Node
 from schemas.sparkplug_body import body
+from schemas.topic import LONGEST_CHARACTERS
 
 PREFIX = "spBv1.0/"
 BIGINT_MAX = 2**63 - 1
@@ -65,6 +66,10 @@ def topic_of(message: Message) -> Topic:
         raise Unreadable(Reason.BAD_TOPIC, "not group/type/edge or group/type/edge/device",
                          "spBv1.0/group/NDATA/edge, each name of a character at least")  # fmt: skip
     _, group, type_, edge, *device = levels
+    if len(message.topic) > LONGEST_CHARACTERS:
+        raise Unreadable(
+            Reason.BAD_TOPIC, f"{len(message.topic)} characters", f"at most {LONGEST_CHARACTERS}"
+        )
     return Topic(group, type_, edge, *device or [""])
 
 

@@ -6,11 +6,10 @@ either kind may come as `application/json`.
 
 from collections.abc import Callable
 
-from schemas import plain, senml
+from schemas import plain, senml, senml_cbor
 from schemas.message import Message
 from schemas.payload import Unreadable, load_json
 from schemas.reading import Part
-from schemas.senml_cbor import load_cbor
 
 CBOR_FIRST_BYTES = range(0x80, 0xDC)
 """Arrays, maps and tags (RFC 8949, appendix B); in UTF-8 no text begins with 0x80 to 0xC1, and
@@ -31,7 +30,7 @@ def _read_senml_json(payload: bytes) -> Part:
 
 
 def _read_senml_cbor(payload: bytes) -> Part:
-    return senml.read(load_cbor(payload))
+    return senml_cbor.fast(payload) or senml.read(senml_cbor.load_cbor(payload))
 
 
 def _read_json(payload: bytes) -> Part:

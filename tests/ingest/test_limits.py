@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import tracemalloc
 from collections import Counter
 
 import cbor2
@@ -149,6 +150,30 @@ def test_a_message_has_so_many_readings_and_no_more(decoder, payload):
     [part] = parts_of(decoder, payload)
     assert [(refusal.index, refusal.reason) for refusal in part.refusals] == [(None, "too_large")]
     assert str(READINGS_MAX) in part.refusals[0].detail
+
+
+BASE = b"b" * 100_000
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'[{"bn":"%s","v":1}' % BASE + b',{"n":"x","v":1}' * 3000 + b"]",
+        b'[{"bn":"%s","v":1,"bver":10}' % BASE + b',{"n":"x","v":1}' * 3000 + b"]",
+        b'[{"bn":"%s"}' % BASE + b',{"n":"x","vs":"on"}' * 3000 + b"]",
+        b"\x9f\xa2\x21\x7a\x00\x01\x86\xa0%s\x02\x01" % BASE + b"\xa2\x00\x61x\x02\x01" * 3000 + b"\xff",
+    ],
+    ids=["json", "json one by one", "events", "cbor"],
+)
+def test_a_base_name_does_not_multiply(payload):
+    """A long one before thousands of names is refused with each, and takes no more memory than they do."""
+    tracemalloc.start()
+    parts = parts_of("telemetry", payload)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {refusal.reason for part in parts for refusal in part.refusals} == {"invalid_name"}
+    assert sum(refusal.count for part in parts for refusal in part.refusals) >= 3000
+    assert peak_bytes < 100 * len(payload)
 
 
 FLOOD = int(os.environ.get("GANZHI_TEST_FLOOD", "12000"))
