@@ -150,9 +150,9 @@ class Observer:
                 self.conn.execute(SQL["put_block"], _block(reader.fleet, block))
             self._store_notices()
             self._store_quality()
-            taken = list(reader.taken)
-            for start in range(0, len(taken), IDS_AT_ONCE):
-                self.conn.execute(SQL["forget_heard"], [taken[start : start + IDS_AT_ONCE]])
+            taken = reader.taken.to_array()
+            for start in range(0, len(taken), HEARD_AT_ONCE):
+                self.conn.execute(SQL["forget_heard"], [list(taken[start : start + HEARD_AT_ONCE])])
         reader.dirty.clear()
         reader.notices.clear()
         reader.quality.clear()

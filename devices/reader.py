@@ -18,7 +18,7 @@ import structlog
 from psycopg import Connection
 from pyroaring import BitMap, BitMap64
 
-from devices.facts import HEARD_ID, NOTICE, SQL, Registered, registered, rows
+from devices.facts import NOTICE, SQL, Registered, registered, rows
 from devices.presence import EPOCH_SECONDS, Fleet, Life
 
 BLOCK_IDS = 65_536
@@ -127,8 +127,9 @@ class Reader:
     def unheard(self) -> BitMap64:
         """Ids of the rows of `heard` that are not taken yet."""
         found = BitMap64()
-        for piece in rows(self.conn, SQL["heard_ids"], HEARD_ID):
-            found.update(piece["id"].tolist())
+        with self.conn.cursor(binary=True) as cursor:
+            for (ids,) in cursor.stream(SQL["heard_ids"]):
+                found.update(np.frombuffer(ids, ">i8"))
         return found - self.taken - self.unreadable
 
     def read_changes(self) -> bool:

@@ -4,6 +4,7 @@ import multiprocessing
 import random
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ from schemas.profiles import PROFILES
 NOW = int(time.time())
 HOUR, DAY = 3_600, 86_400
 KILLS = 8
+WAITING = 10_000
 REGISTER = """INSERT INTO terminal (id, code, scheme, division, domain, profile, gateway, state, report_every,
                                  installed_on)
     SELECT id, 'imei:' || id, 'imei', %s, %s, %s, %s, %s, %s, %s FROM generate_series(%s::int, %s::int) AS id"""
@@ -299,6 +301,24 @@ def test_a_load_may_take_longer_than_a_statement_of_the_path(province):
         Observer(conn).load()
         release.join()
     assert province.one("SELECT name, id FROM gateway") == ("gw-z", 1)
+
+
+@pytest.mark.parametrize("action", ["follow", "snapshot"])
+def test_rows_that_wait_for_a_snapshot_take_little_for_the_moment(province, action):
+    """A look at rows that it knows, or the snapshot that deletes them, takes 50 bytes a row at most, not hundreds."""
+    province.conn.execute(
+        "INSERT INTO heard (heard_at, gateways) SELECT now(), %s FROM generate_series(1, %s)",
+        [Jsonb({"gw-a": 370100}), WAITING],
+    )
+    watcher = province.observer()
+    with closing(watcher.conn):
+        watcher.follow()
+        tracemalloc.start()
+        getattr(watcher, action)()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert province.one("SELECT count(*) FROM heard") == (WAITING if action == "follow" else 0,)
+    assert peak_bytes < 50 * WAITING
 
 
 def test_one_observer_a_database(province):

@@ -1,13 +1,17 @@
 """The observer's looks on a real database: who is missed, and when it is the service that hears nobody."""
 
+import gc
 import time
 from datetime import date, timedelta
 
 import pytest
+from prometheus_client import generate_latest
 from psycopg.types.json import Jsonb
 from pyroaring import BitMap
 
 from ingest import store
+from ingest.observer_metrics import ObserverMetrics
+from ingest.page import summary_of
 from ingest.round import SQL, Rounds
 from ingest.settings import Settings
 
@@ -190,3 +194,27 @@ def test_old_coverage_is_thinned_to_a_row_a_day(field):
     assert days[:2] == [("energy", 1, "19:45:00"), ("municipal", 1, "23:45:00")]
     assert {count for _, count, _ in days} == {1}
     assert field.conn.execute(young).fetchone() == before
+
+
+def test_looks_leave_nothing_behind(field):
+    """After 30 looks there are as many objects as after 20, whatever gaps opened and closed and was kept or drawn."""
+    names, ids = field.gateways(20, MINUTE, terminals=5)
+    settings = Settings(database_url=field.url)
+    objects, at = [], NOW
+    with store.connect(field.url) as conn:
+        rounds = Rounds(conn, settings)
+        rounds.load()
+        metrics = ObserverMetrics(settings, lambda: True)
+        for _ in range(3):
+            for silent in range(0, 20, 2):
+                at += HOUR
+                field.commit(at, names[silent + 1 :], ids[5 * (silent + 1) :])
+                metrics.seen = rounds.look(at)
+                rounds.chores(at)
+                generate_latest(metrics.registry)
+                summary_of(metrics.seen, settings.goal_due)
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+    (closed,) = field.conn.execute("SELECT count(closed_at) FROM coverage_gap").fetchone()
+    assert closed > 20
+    assert objects[2] - objects[1] < 5
