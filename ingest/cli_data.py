@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ingest.settings import load
 from ingest.terminal import CommandError, Config, database, exit_codes, out, shown
-from schemas.rejection import Reason
+from schemas.rejection import Reason, where
 
 rejections = typer.Typer(help="The quarantine: what was refused, and running it again.", no_args_is_help=True)
 
@@ -106,9 +106,10 @@ def show(
         for name, value in (*facts, ("refused", _refused(row[6], row[7]))):
             _fact(name, shown(value) if name == "received" else str(value))
         for entry in row[8]:
-            place = "message" if entry["index"] is None else str(entry["index"])
+            place = where(entry["index"], entry.get("count", 1))
+            detail = f": {entry['detail']}" if entry.get("detail") else ""
             hint = f"; {entry['hint']}" if entry.get("hint") else ""
-            _fact(place, f"{entry['reason']}: {entry['detail']}{hint}")
+            _fact(place, f"{entry['reason']}{detail}{hint}")
         out.print(row[10].decode("utf-8", "backslashreplace"))
 
 

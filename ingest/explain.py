@@ -19,6 +19,7 @@ from ingest.sealed import FLAGS, Sealed
 from ingest.settings import OnUnknown, Settings
 from schemas.catalogue import METRICS
 from schemas.message import Message
+from schemas.rejection import where
 from schemas.routes import Routes
 
 
@@ -115,8 +116,7 @@ def _events(sealed: Sealed, directory: Imagined) -> Table:
 def _refusals(sealed: Sealed) -> Table:
     table = Table("place", "reason", "detail", "hint", title="拒收 refusals", title_style="red")
     for refusal in (r for refusals in sealed.refusals.values() for r in refusals):
-        place = "message" if refusal.index is None else str(refusal.index)
-        table.add_row(place, refusal.reason, refusal.detail, refusal.hint)
+        table.add_row(where(refusal.index, refusal.count), refusal.reason, refusal.detail, refusal.hint)
     return table
 
 

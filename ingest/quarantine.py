@@ -133,7 +133,7 @@ def _mark(conn: Connection[Any], batch: Batch, sealed: Sealed, ids: list[int], d
         still.setdefault(batch.message_of[part], []).extend(refusals)
     for number, refusals in still.items():
         rejected = refused_readings(refusals)
-        conn.execute(SQL["keep"], [refusals[0].reason, rejected, Jsonb(details(refusals)), ids[number]])
+        conn.execute(SQL["keep"], [refusals[0].reason, rejected, details(refusals), ids[number]])
     resolved = [id_ for number, id_ in enumerate(ids) if number not in still]
     conn.execute(SQL["resolve"], [resolved])
     done.rejections += len(ids)
@@ -153,5 +153,6 @@ def _only(part: Part, indexes: set[int | None]) -> Part:
         [event for event in part.events if event.index in indexes],
         [refusal for refusal in part.refusals if refusal.index is None or refusal.index in indexes],
         part.identity,
+        [part.identities[i] for i in chosen] if part.identities else (),
         part.absolute,
     )

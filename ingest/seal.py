@@ -4,7 +4,7 @@ Only what is refused is looked at one by one.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from devices.registry import Gateway, Registry
 from ingest.batch import Batch
 from ingest.columns import Floats
 from ingest.copy import POSTGRES_EPOCH, Rows, reading_rows
+from ingest.refuse import Bad, in_future, refuse, too_old
 from ingest.sealed import (
     ARRIVAL,
     CONVERTED,
@@ -36,8 +37,6 @@ from schemas.routes import Place
 
 FUTURE_SECONDS = 300
 LATE_SECONDS = 86_400
-ZONE_SECONDS = 8 * 3600
-"""Shandong is UTC+8: local time written as UTC is this far ahead."""
 EARLIEST = 0.0
 """No sensor speaks of a time before 1970; whatever says so has lost its clock."""
 GATEWAY_CHANGED = "gateway_changed"
@@ -50,7 +49,7 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
     A number that is an identity (a cell, a card) becomes an event.
     """
     frame = _Frame.of(batch, registry)
-    refusals: Refusals = {n: list(p.refusals) for n, p in enumerate(batch.parts) if p.refusals}
+    refusals: Refusals = {number: list(found) for number, found in batch.refusals.items()}
     entries = registry.entries(targets.rows)
     values, converted = _converted(batch, entries["conversion"], registry)
     times, relative, repaired = frame.observed(batch.columns.times())
@@ -63,13 +62,11 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
     good = known & finite & within & ~future & ~old
     late = times < frame.received - LATE_SECONDS
     bad = np.flatnonzero(~good)
-    for i in bad.tolist():
-        refusal = _why(i, batch, targets, times[i] - frame.received[i], bool(old[i]), values[i], limits[:2, i],
-                       bool(future[i]))  # fmt: skip
-        part = int(frame.part[i])
-        refusals.setdefault(part, []).append(
-            replace(refusal, index=batch.parts[part].indexes[i - frame.start[part]])
-        )
+    if len(bad):
+        part = frame.part[bad]
+        wrong = Bad(bad, part, times[bad] - frame.received[bad], future[bad], old[bad],
+                    values[bad], limits[:2, bad])  # fmt: skip
+        refuse(wrong, batch, targets, refusals)
     quality = (
         SUSPECT * ((values < limits[2]) | (values > limits[3]))
         + FROM_ARRIVAL * relative + CONVERTED * converted + REPAIRED * repaired
@@ -87,7 +84,7 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
     if len(named):
         columns = frame.part, times, entries["terminal"], entries["metric"], values, ~late, cells
         events += _identities([column[named].tolist() for column in columns], registry)
-    return Sealed(rows, frame.part[kept], events, refusals, refused, moves)
+    return Sealed(rows, frame.part[kept], events, refusals, refused, moves, registry.generation)
 
 
 @dataclass(slots=True)
@@ -104,7 +101,7 @@ class _Frame:
 
     @classmethod
     def of(cls, batch: Batch, registry: Registry) -> "_Frame":
-        counts = np.fromiter((len(p.values) for p in batch.parts), np.int64, len(batch.parts))
+        counts = np.array(batch.counts, np.int64)
         part = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         message = np.array(batch.message_of, np.int64)
         received = np.fromiter((m.received_at for m in batch.messages), np.float64, len(batch.messages))[
@@ -153,7 +150,8 @@ def _converted(batch: Batch, conversion: npt.NDArray[np.int16], registry: Regist
     converted = conversion != 0
     if converted.any():
         scale, offset = registry.conversion_table[conversion[converted]].T
-        values[converted] = values[converted] * scale + offset
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            values[converted] = values[converted] * scale + offset
     return values, converted
 
 
@@ -185,49 +183,15 @@ def _signs_of_life(
     return alive
 
 
-def _why(
-    i: int, batch: Batch, targets: Targets, ahead_seconds: float, old: bool, value: float, limits: Floats,
-    future: bool,
-) -> Refusal:  # fmt: skip
-    """The first reason that a reading was refused for; its index is the caller's to fill in."""
-    if targets.rows[i] == MISSING:
-        return targets.refused[batch.columns.name(i)]
-    if future:
-        return _in_future(ahead_seconds)
-    if old:
-        return _too_old(-ahead_seconds)
-    if not np.isfinite(value):
-        return Refusal(None, Reason.NOT_A_NUMBER, f"{value} after the conversion of its unit")
-    return Refusal(None, Reason.OUT_OF_RANGE, f"{value:g} is not within {limits[0]:g} to {limits[1]:g}")
-
-
-def _in_future(ahead_seconds: float) -> Refusal:
-    hint = ""
-    if abs(ahead_seconds - ZONE_SECONDS) < ZONE_SECONDS / 16:
-        hint = (
-            "about 8 h ahead: local time written as UTC (Z)? Send UTC, or register the gateway's utc_offset"
-        )
-    elif ahead_seconds > 1e11:
-        hint = "milliseconds where seconds belong? SenML times are in seconds"
-    return Refusal(
-        None, Reason.TIME_IN_FUTURE, f"{ahead_seconds:.0f} s after its arrival, 300 are allowed", hint
-    )
-
-
-def _too_old(age_seconds: float) -> Refusal:
-    hint = "correct the clock, or raise GANZHI_MAX_AGE_DAYS"
-    return Refusal(None, Reason.TIME_TOO_OLD, f"{age_seconds / LATE_SECONDS:.1f} days old", hint)
-
-
 def _seal_events(
     batch: Batch, targets: Targets, frame: _Frame, max_age_seconds: float, refusals: Refusals
 ) -> list[SealedEvent]:
     sealed = []
-    for number, event in [(n, event) for n, part in enumerate(batch.parts) for event in part.events]:
+    for number, event in batch.events:
         received = float(frame.part_received[number])
         outcome = _seal_event(event, number, targets, received, max_age_seconds)
         if isinstance(outcome, Refusal):
-            refusals.setdefault(number, []).append(replace(outcome, index=event.index, event=True))
+            refusals.setdefault(number, []).append(outcome.at(event.index, event=True))
         else:
             sealed.append(outcome)
     return sealed
@@ -253,9 +217,9 @@ def _seal_event(
         return targets.refused[event.name, None]
     observed = received + event.time if event.time < RELATIVE_BELOW else event.time
     if observed > received + FUTURE_SECONDS:
-        return _in_future(observed - received)
+        return Refusal(None, Reason.TIME_IN_FUTURE, *in_future(observed - received))
     if observed < max(received - max_age_seconds, EARLIEST):
-        return _too_old(received - observed)
+        return Refusal(None, Reason.TIME_TOO_OLD, *too_old(received - observed))
     heard = event.heard and observed >= received - LATE_SECONDS
     return SealedEvent(part, observed, found[0].id, found[1], event.body, heard)
 

@@ -9,22 +9,24 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import psycopg
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
+from psycopg.copy import LibpqWriter
 from psycopg.errors import CheckViolation
 from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from ingest import births, copy
-from ingest.batch import Batch, element_count, is_reading, reading_count, refused_readings
+from ingest.batch import Batch, element_count, is_reading, refused_readings
 from ingest.chunks import Chunks, TooWideError
 from ingest.heard import Publishers, presence, quality
 from ingest.numbering import Numbered
@@ -53,6 +55,7 @@ FIRST_DAY = date(2000, 1, 1)
 DAYS_AT_ONCE = 50
 DAYS_MAX = 500
 """Partitions that one transaction may touch: each is locked, with its indexes, in a table of fixed size."""
+REJECTION_TYPES = ("timestamptz", "text", "int4", "text", "text", "int4", "int4", "jsonb", "text", "bytea")
 KEPT_BYTES = 65_536
 """Of a payload that is too large: enough to see who sends what."""
 
@@ -139,6 +142,7 @@ class Store:
         self._found: tuple[str, ...] = ()
         self._warning = ""
         self.look()
+        conn.execute(SQL["compress_fast"])
         conn.add_notice_handler(self._notice)
 
     def look(self) -> None:
@@ -175,23 +179,20 @@ class Store:
             known = self._known(batch)
             numbered = Numbered(self.conn, batch)
             for n in numbered.known:
-                known[batch.first_part[n] : batch.first_part[n] + len(batch.parts_of(n))] = True
+                known[batch.first_part[n] : batch.end_of(n)] = True
             fresh = sealed.without(known)
             if fresh.moves:
                 fresh = replace(fresh, events=fresh.events + self._news(fresh.moves))
-            self._copy_readings(fresh.rows)
+            with self._copying(fresh.rows):
+                outcome = count(batch, fresh, known, registry)
+                gateways = self._publishers.news(batch, fresh, known, now)
+                heard = self._heard(batch, fresh, gateways, now, registry)
             self._copy_events(fresh.events)
-            unstored = self._copy_rejections(batch, fresh)
+            outcome.rejections_unstored = self._copy_rejections(batch, fresh)
             births.keep(self.conn, (birth for part, birth in batch.births if not known[part]))
-            gateways = self._publishers.news(batch, fresh, known, now)
-            self._note_heard(batch, fresh, gateways, now, registry)
-            resets = numbered.keep(fresh)
+            self.conn.execute(SQL["heard"], heard)
+            outcome.sequence_resets = numbered.keep(fresh)
         self._publishers.told(gateways, now)
-        for move in fresh.moves:
-            registry.met(move.terminal_id, *move.body.values())
-        outcome = count(batch, fresh, known, registry)
-        outcome.rejections_unstored = unstored
-        outcome.sequence_resets = resets
         outcome.direct_compress = self._compressed
         return outcome
 
@@ -199,7 +200,8 @@ class Store:
         """Write readings and events past the ledger, in the caller's transaction; nobody counts as heard."""
         self._make_days(sealed)
         self._check_width(sealed)
-        self._copy_readings(sealed.rows)
+        with self._copying(sealed.rows):
+            pass
         self._copy_events(sealed.events)
 
     def _check_width(self, sealed: Sealed) -> None:
@@ -232,17 +234,17 @@ class Store:
 
     def _known(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """Which parts count already: in the ledger, earlier in this batch, or retained by the broker."""
-        known = np.zeros(len(batch.parts), np.bool_)
+        known = np.zeros(len(batch.digests), np.bool_)
         timed: dict[bytes, int] = {}
         timeless: dict[tuple[int, int], int] = {}
-        for number, part in enumerate(batch.parts):
-            message = batch.messages[batch.message_of[number]]
-            if message.retain:
-                known[number] = True
-            elif part.absolute:
-                known[number] = timed.setdefault(batch.digests[number], number) != number
-            elif message.packet_id is not None:
-                timeless[message.packet_id, number - batch.first_part[batch.message_of[number]]] = number
+        retained = {n for n, message in enumerate(batch.messages) if message.retain}
+        for part, (digest, number) in enumerate(zip(batch.digests, batch.message_of, strict=True)):
+            if number in retained:
+                known[part] = True
+            elif part not in batch.nonces:
+                known[part] = timed.setdefault(digest, part) != part
+            elif (packet_id := batch.messages[number].packet_id) is not None:
+                timeless[packet_id, part - batch.first_part[number]] = part
         self._ask_ledger(timed, known)
         self._ask_timeless(batch, timeless, known)
         return known
@@ -272,12 +274,19 @@ class Store:
         for key in timeless.keys() - set(new):
             known[timeless[key]] = True
 
-    def _copy_readings(self, rows: copy.Rows) -> None:
-        if len(rows):
-            self._warning = ""
-            with self.conn.cursor().copy(SQL["copy_reading"]) as stream:
-                stream.write(copy.copy_bytes(rows))
-            self._compressed = self._chunks is not None and not self.against
+    @contextlib.contextmanager
+    def _copying(self, rows: copy.Rows) -> Iterator[None]:
+        """The readings are sent, and the server works on them inside; on leaving it is done."""
+        if not len(rows):
+            yield
+            return
+        self._warning = ""
+        cursor = self.conn.cursor()
+        all_sent = LibpqWriter(cursor, flush_threshold=0)
+        with cursor.copy(SQL["copy_reading"], writer=all_sent) as stream:
+            stream.write(copy.copy_bytes(rows))
+            yield
+        self._compressed = self._chunks is not None and not self.against
 
     def _copy_events(self, events: list[SealedEvent]) -> None:
         if events:
@@ -304,27 +313,27 @@ class Store:
         }
         if stored:
             with self.conn.cursor().copy(SQL["copy_rejection"]) as stream:
+                stream.set_types(REJECTION_TYPES)
                 for number, refusals in stored.items():
                     stream.write_row(_rejection_row(batch, number, refusals))
         return len(by_message) - len(stored)
 
-    def _note_heard(
+    def _heard(
         self, batch: Batch, fresh: Sealed, gateways: dict[str, int | None], now: float, registry: Registry
-    ) -> None:
+    ) -> dict[str, Any]:
         """What the batch says of who is there, for the observer."""
         online = registry.metrics.get("online")
         said = presence(fresh, online.id if online else None)
         bitmaps = {name: ids.serialize() if ids else None for name, ids in said._asdict().items()}
-        published = Jsonb(gateways) if gateways else None
         counted = quality(batch, fresh, registry)
-        self.conn.execute(SQL["heard"], {"at": now, "client": self._client, "gateways": published,
-                                         "quality": Jsonb(counted) if counted else None} | bitmaps)  # fmt: skip
+        return {"at": now, "client": self._client, "gateways": Jsonb(gateways) if gateways else None,
+                "quality": Jsonb(counted) if counted else None} | bitmaps  # fmt: skip
 
 
 def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: Registry) -> Outcome:
     """What became of each message and reading; pure."""
     outcome, rows = Outcome(events_committed=len(fresh.events)), fresh.rows
-    stored = np.bincount(fresh.part_of_row, minlength=len(batch.parts))
+    stored = np.bincount(fresh.part_of_row, minlength=len(batch.digests))
     for event in fresh.events:
         stored[event.part] += 1
     message_of = np.array(batch.message_of)
@@ -339,10 +348,11 @@ def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: R
         len(batch.messages) - outcome.messages_duplicate - outcome.messages_rejected.total()
     )
     for number in np.flatnonzero(known).tolist():
-        outcome.readings_duplicate += reading_count(batch.parts[number])
+        outcome.readings_duplicate += batch.readings_of(number)
     for refusals in fresh.refusals.values():
-        for refusal in filter(is_reading, refusals):
-            outcome.readings_rejected[refusal.reason] += refusal.count
+        for refusal in refusals:
+            if is_reading(refusal):
+                outcome.readings_rejected[refusal.reason] += refusal.count
     identities = Counter(event.cell for event in fresh.events if event.cell is not None)
     for cell, n in (*enumerate(np.bincount(rows["cell_id"]).tolist()), *identities.items()):
         if n:
@@ -359,8 +369,12 @@ def _by_message(batch: Batch, fresh: Sealed) -> dict[int, list[Refusal]]:
     for part, refusals in fresh.refusals.items():
         found.setdefault(batch.message_of[part], []).extend(refusals)
     for refusals in found.values():
-        refusals.sort(key=lambda r: -1 if r.index is None else r.index)
+        refusals.sort(key=_place)
     return found
+
+
+def _place(refusal: Refusal) -> int:
+    return -1 if refusal.index is None else refusal.index
 
 
 def _rejection_row(batch: Batch, number: int, refusals: list[Refusal]) -> tuple[Any, ...]:
@@ -369,7 +383,7 @@ def _rejection_row(batch: Batch, number: int, refusals: list[Refusal]) -> tuple[
     rejected = refused_readings(refusals)
     return (
         _time(message.received_at), message.topic, place.division, place.gateway, str(refusals[0].reason),
-        rejected, total, Jsonb(details(refusals)), message.content_type and shown(message.content_type),
+        rejected, total, details(refusals), message.content_type and shown(message.content_type),
         _kept(message.payload, refusals),
     )  # fmt: skip
 
@@ -378,20 +392,22 @@ def _kept(payload: bytes, refusals: list[Refusal]) -> bytes:
     return payload[:KEPT_BYTES] if refusals[0].reason is Reason.TOO_LARGE else payload
 
 
-def details(refusals: list[Refusal]) -> list[dict[str, Any]]:
-    """Refusals as they are kept: place and reason of each, in words only the first so many.
+class _Kept(msgspec.Struct, omit_defaults=True):
+    """A refusal as it is kept; `count`: so many elements from that place on."""
 
-    `count`: so many elements from that place on.
-    """
-    return [_detail(r) if n < DETAILED_REFUSALS else {"index": r.index, "reason": r.reason}
-            for n, r in enumerate(refusals)]  # fmt: skip
+    index: int | None
+    reason: Reason
+    detail: str = ""
+    hint: str = ""
+    count: int = 1
 
 
-def _detail(refusal: Refusal) -> dict[str, Any]:
-    words = {"index": refusal.index, "reason": refusal.reason, "detail": refusal.detail}
-    if refusal.count > 1:
-        words["count"] = refusal.count
-    return words | {"hint": refusal.hint} if refusal.hint else words
+def details(refusals: list[Refusal]) -> Jsonb:
+    """Refusals as they are kept: place and reason of each, in words only the first so many."""
+    worded, others = refusals[:DETAILED_REFUSALS], refusals[DETAILED_REFUSALS:]
+    kept = [_Kept(r.index, r.reason, r.detail, r.hint, r.count) for r in worded]
+    kept += [_Kept(r.index, r.reason, count=r.count) for r in others]
+    return Jsonb(kept, msgspec.json.encode)
 
 
 def end_session(url: str, client: str) -> None:

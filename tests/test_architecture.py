@@ -49,6 +49,7 @@ PURE_FILES = {
             "batch",
             "columns",
             "seal",
+            "refuse",
             "sealed",
             "scenario",
             "heard",

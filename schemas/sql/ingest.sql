@@ -60,9 +60,14 @@ ORDER BY terminal_id, gateway
 ON CONFLICT DO NOTHING
 RETURNING terminal_id, gateway
 
+-- name: compress_fast
+-- For refused payloads and what is said of them: 37 us a message of 9 kB, 90 the server's own way, for an eighth less.
+SELECT set_config(name, 'lz4', false) FROM pg_settings
+WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)
+
 -- name: copy_rejection
 COPY rejection (received_at, topic, division, gateway, reason, rejected, total, detail, content_type, payload)
-FROM STDIN
+FROM STDIN (FORMAT binary)
 
 -- name: heard
 -- Who is there, and that the client commits: one statement, because each costs the writer a wait for the GIL.

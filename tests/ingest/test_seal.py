@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from devices.registry import Gateway, Registry
 from ingest import copy
 from ingest.batch import Batch
 from ingest.explain import Imagined
+from ingest.refuse import WORDED
 from ingest.resolve import Resolver
 from ingest.seal import seal
 from ingest.sealed import CONVERTED, FROM_ARRIVAL, LATE, REPAIRED, SUSPECT
@@ -101,6 +104,69 @@ def test_one_bad_reading_costs_one_reading():
     result, _ = sealed(part)
     assert result.rows["value"].tolist() == [20, 50]
     assert [r.index for r in result.refusals[0]] == [7]
+
+
+KINDS = {
+    None: ("a/temperature", "Cel", 20.0, NOW),
+    Reason.OUT_OF_RANGE: ("a/temperature", "Cel", 1e6, NOW),
+    Reason.TIME_IN_FUTURE: ("b/humidity", "%RH", 1e6, NOW + 8 * 3600),
+    Reason.TIME_TOO_OLD: ("a/temperature", "Cel", math.inf, NOW - 91 * DAY),
+    Reason.NOT_A_NUMBER: ("c/pressure", "kPa", 1e308, NOW),
+    Reason.UNIT_MISMATCH: ("a/temperature", "kPa", 20.0, NOW + DAY),
+    Reason.INVALID_NAME: ("a b/temperature", None, 20.0, NOW),
+}
+"""A reading of each kind, many of them with something else that is wrong too."""
+
+
+def of_kinds(kinds, indexes):
+    """A part with readings of these kinds."""
+    columns = map(list, zip(*(KINDS[kind] for kind in kinds), strict=True))
+    return Part(*columns, indexes)
+
+
+def one_by_one(part):
+    """Place and reason of each reading that is to be refused, as the contract has it."""
+    kinds = {reading: kind for kind, reading in KINDS.items()}
+    readings = zip(part.names, part.units, part.values, part.times, strict=True)
+    said = [kinds[reading] for reading in readings]
+    return [(place, reason) for place, reason in zip(part.indexes, said, strict=True) if reason]
+
+
+@st.composite
+def parts(draw):
+    """Stretches of one kind; places without a hole, with holes, or in any order."""
+    stretches = draw(
+        st.lists(st.tuples(st.sampled_from(list(KINDS)), st.integers(1, 15)), min_size=1, max_size=8)
+    )
+    kinds = [kind for kind, length in stretches for _ in range(length)]
+    first = draw(st.integers(0, 3))
+    places = st.lists(st.integers(0, 200), min_size=len(kinds), max_size=len(kinds), unique=True)
+    return of_kinds(kinds, draw(st.one_of(
+        st.sampled_from((range(first, first + len(kinds)), list(range(len(kinds))), range(0, 2 * len(kinds), 2))),
+        places.map(sorted), places,
+    )))  # fmt: skip
+
+
+@given(st.lists(parts(), min_size=1, max_size=3))
+def test_what_is_refused_together_is_what_would_be_one_by_one(made):
+    """Places, reasons and their order are those of a look at each reading, and every refusal stands for its own."""
+    result, _ = sealed(*made)
+    assert len(result.rows) == sum(len(part.values) - len(one_by_one(part)) for part in made)
+    for number, part in enumerate(made):
+        found = result.refusals.get(number, [])
+        told = [(r.index + n, r.reason) for r in found for n in range(r.count)]
+        assert told == one_by_one(part)
+        assert [bool(r.detail) for r in found] == [n < WORDED for n in range(len(found))]
+        assert all(r.count == 1 for r in found[:WORDED])
+
+
+def test_a_pack_that_is_refused_is_told_briefly():
+    """The first readings in words; the rest are one for each stretch that is refused for the same reason."""
+    kinds = [Reason.OUT_OF_RANGE] * 50 + [None] + [Reason.TIME_IN_FUTURE] * 49
+    result, _ = sealed(of_kinds(kinds, range(100)))
+    assert result.refusals[0][0].detail == "1e+06 is not within -90 to 1000"
+    assert [(r.index, r.reason, r.count) for r in result.refusals[0][WORDED:]] == [
+        (WORDED, Reason.OUT_OF_RANGE, 50 - WORDED), (51, Reason.TIME_IN_FUTURE, 49)]  # fmt: skip
 
 
 def test_without_a_limit_readings_of_any_age_since_1970_are_taken():

@@ -1,9 +1,9 @@
 """Presence messages: golden folders, the published model beside the decoder, and which topics are taken."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def decoded(case):
         "absolute": part.absolute,
         "readings": [list(row) for row in columns],
         "refusals": [
-            {k: v for k, v in asdict(r).items() if k not in {"event", "count", "content"}}
+            {k: v for k, v in msgspec.structs.asdict(r).items() if k not in {"event", "count", "content"}}
             for r in part.refusals
         ],
     }

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -47,7 +48,7 @@ def as_json(spoken):
         "readings": [[i, *name, unit, value, time] for i, name, unit, value, time in columns],
         "events": [{k: v for k, v in asdict(event).items() if k != "heard"} for event in part.events],
         "refusals": [
-            {k: v for k, v in asdict(refusal).items() if k not in {"count", "content"}}
+            {k: v for k, v in msgspec.structs.asdict(refusal).items() if k not in {"count", "content"}}
             for refusal in part.refusals
         ],
         "births": [

@@ -1,0 +1,116 @@
+"""Why readings are refused: reasons of all of a batch at once, words for the first of each part. Pure.
+
+Words cost 2 us a reading until they are stored, and a gateway gone wrong brings packs of nothing else: beyond the first
+so many of a part, neighbours that are refused for the same reason are one `Refusal` with a count.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from devices.index import MISSING
+from ingest.batch import Batch
+from ingest.columns import Floats
+from ingest.sealed import Mask, Refusals, Targets
+from schemas.rejection import Reason, Refusal
+
+WORDED = 5
+"""Refused readings of a part that are told in words: what is wrong shows in the first few."""
+ZONE_SECONDS = 8 * 3600
+"""Shandong is UTC+8: local time written as UTC is this far ahead."""
+DAY_SECONDS = 86_400
+REASONS = tuple(Reason)
+CODES = {reason: code for code, reason in enumerate(REASONS)}
+
+
+class Bad(NamedTuple):
+    """Refused readings in order, as columns of equal length; limits are two rows."""
+
+    reading: npt.NDArray[np.int64]
+    """Its number in the batch."""
+    part: npt.NDArray[np.int32]
+    ahead_seconds: Floats
+    """Of its arrival."""
+    future: Mask
+    old: Mask
+    value: Floats
+    limits: Floats
+
+
+def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None:
+    """Add to the refusals of each part those of its readings, each for the first thing that is wrong with it."""
+    missing = np.flatnonzero(targets.rows[bad.reading] == MISSING).tolist()
+    of_names = {n: targets.refused[batch.columns.name(int(bad.reading[n]))] for n in missing}
+    codes = _codes(bad)
+    codes[missing] = [CODES[refusal.reason] for refusal in of_names.values()]
+    rank = np.arange(len(codes)) - np.searchsorted(bad.part, bad.part)
+    begins = (rank <= WORDED) | (np.diff(codes, prepend=-1) != 0) | (np.diff(bad.reading, prepend=-1) != 1)
+    first = np.flatnonzero(begins)
+    last = np.searchsorted(bad.part, bad.part[first], side="right") - 1
+    spans = bad.reading[last] - bad.reading[first] + 1
+    columns = (np.diff(first, append=len(codes)), rank[first], codes[first], bad.part[first], bad.reading[first],
+               spans, bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
+    runs = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
+    for n, count, nth, code, part, reading, span, *measured in runs:
+        if nth == 0:
+            begin, places = reading, batch.places_of(reading, span)
+            found = refusals.setdefault(part, [])
+        at, reason = reading - begin, REASONS[code]
+        if count > 1:
+            stretches = _stretches(places[at : at + count])
+            found += [Refusal(place, reason, count=length) for place, length in stretches]
+        elif nth >= WORDED:
+            found.append(Refusal(places[at], reason))
+        elif n in of_names:
+            found.append(of_names[n].at(places[at]))
+        else:
+            found.append(Refusal(places[at], reason, *_words(reason, *measured)))
+
+
+def _codes(bad: Bad) -> npt.NDArray[np.int64]:
+    """What is wrong with each reading, its name apart, as a place in `REASONS`."""
+    return np.select(
+        [bad.future, bad.old, ~np.isfinite(bad.value)],
+        [CODES[Reason.TIME_IN_FUTURE], CODES[Reason.TIME_TOO_OLD], CODES[Reason.NOT_A_NUMBER]],
+        CODES[Reason.OUT_OF_RANGE],
+    )
+
+
+def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:
+    """First place and length of each stretch of places without a hole."""
+    if isinstance(places, range) and places.step == 1:
+        return [(places[0], len(places))]
+    begins = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
+    return [(places[a], b - a) for a, b in pairwise(begins)]
+
+
+def _words(reason: Reason, ahead_seconds: float, value: float, low: float, high: float) -> tuple[str, str]:
+    """Detail and hint of a reading's refusal."""
+    if reason is Reason.OUT_OF_RANGE:
+        return "%g is not within %g to %g" % (value, low, high), ""  # noqa: UP031  half an f-string's time
+    if reason is Reason.TIME_IN_FUTURE:
+        return in_future(ahead_seconds)
+    if reason is Reason.TIME_TOO_OLD:
+        return too_old(-ahead_seconds)
+    return f"{value} after the conversion of its unit", ""
+
+
+def in_future(ahead_seconds: float) -> tuple[str, str]:
+    """Detail and hint for something observed so long after its arrival."""
+    hint = ""
+    if abs(ahead_seconds - ZONE_SECONDS) < ZONE_SECONDS / 16:
+        hint = (
+            "about 8 h ahead: local time written as UTC (Z)? Send UTC, or register the gateway's utc_offset"
+        )
+    elif ahead_seconds > 1e11:
+        hint = "milliseconds where seconds belong? SenML times are in seconds"
+    return f"{ahead_seconds:.0f} s after its arrival, 300 are allowed", hint
+
+
+def too_old(age_seconds: float) -> tuple[str, str]:
+    """Detail and hint for something observed so long before its arrival."""
+    hint = "correct the clock, or raise GANZHI_MAX_AGE_DAYS"
+    return f"{age_seconds / DAY_SECONDS:.1f} days old", hint
