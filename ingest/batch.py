@@ -1,15 +1,14 @@
 """A batch: messages that are written in one transaction, their readings as columns. Pure."""
 
 import os
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-import numpy as np
-
 from ingest.columns import Columns
 from schemas.message import Message
-from schemas.reading import RELATIVE_BELOW, Part
+from schemas.reading import RELATIVE_BELOW, Event, Part
 from schemas.rejection import Refusal
 from schemas.routes import Place
 from schemas.sparkplug_births import Birth
@@ -19,7 +18,10 @@ HASHED_WITH_GIL_BYTES = 2047
 
 @dataclass(slots=True)
 class Batch:
-    """Messages of one connection in order of arrival, their parts, and the readings of all as four columns."""
+    """Messages of one connection in order of arrival, their parts, and the readings of all as four columns.
+
+    Parts have numbers in the batch; a part whose readings count by themselves has one for each of them.
+    """
 
     messages: list[Message] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
@@ -27,52 +29,110 @@ class Batch:
     first_part: list[int] = field(default_factory=list)
     """Number of the first part of each message."""
     message_of: list[int] = field(default_factory=list)
-    """Number of the message that a part belongs to."""
+    """By number of the part: that of the message it belongs to."""
     digests: list[bytes] = field(default_factory=list)
+    """By number of the part: its key in the ledger."""
+    counts: list[int] = field(default_factory=list)
+    """By number of the part: how many readings it has in the columns."""
     nonces: dict[int, bytes] = field(default_factory=dict)
     """Of timeless parts, drawn once, so that a batch that is written again is known."""
-    undecoded: list[int] = field(default_factory=list)
-    """Numbers of the messages without a part: what they say depends on the database (Sparkplug)."""
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    """Each with the number of its part."""
+    refusals: dict[int, list[Refusal]] = field(default_factory=dict)
+    """What decoders refused, by number of the part."""
     births: list[tuple[int, Birth]] = field(default_factory=list)
     """Sparkplug births, each with the number of its part."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Of all parts."""
+    undecoded: list[int] = field(default_factory=list)
+    """Numbers of the messages without a part: what they say depends on the database (Sparkplug)."""
     columns: Columns = field(default_factory=Columns)
     readings: int = 0
     """Readings received in the batch, refused ones included."""
     size: int = 0
     """What it weighs: its readings and events."""
+    _parts_before: list[int] = field(default_factory=list)
+    """How many parts stand before those of each message."""
+    _readings_before: list[int] = field(default_factory=list)
+    """How many readings stand in the columns before those of each part."""
 
     def add(self, message: Message, place: Place, parts: list[Part]) -> int:
         """Take a decoded message in; answers how many readings it has, refused ones included."""
         number, before = len(self.messages), self.readings
         self.messages.append(message)
         self.places.append(place)
-        self.first_part.append(len(self.parts))
+        self.first_part.append(len(self.digests))
+        self._parts_before.append(len(self.parts))
         if not parts:
             self.undecoded.append(number)
         whole = b""
         for part in parts:
-            if part.identity is None:
+            if part.identities:
+                self._add_apart(part)
+            elif part.identity is None:
                 whole = whole or _hash(message.payload + b"\0" + message.topic.encode())
-            self._add_part(part, whole if part.identity is None else _hash(part.identity))
-        self.message_of += [number] * len(parts)
+                self._add_part(part, whole)
+            else:
+                self._add_part(part, _hash(part.identity))
+        self.message_of += [number] * (len(self.digests) - len(self.message_of))
         return self.readings - before
 
+    def _add_apart(self, part: Part) -> None:
+        """A part whose readings count by themselves."""
+        prefixes = map(_locality, part.times)
+        self.digests += [prefix + sha256(identity).digest()[:13]
+                         for prefix, identity in zip(prefixes, part.identities, strict=True)]  # fmt: skip
+        self.counts += [1] * len(part.values)
+        self._add_columns(part)
+
     def _add_part(self, part: Part, hashed: bytes) -> None:
+        number = len(self.digests)
+        newest = part.newest
+        if newest is None:
+            newest = max(part.times) if part.times else 0.0
+        self.digests.append(_locality(newest) + hashed[:13])
+        self.counts.append(len(part.values))
         if not part.absolute:
-            self.nonces[len(self.parts)] = os.urandom(16)
+            self.nonces[number] = os.urandom(16)
         if part.births:
-            self.births += [(len(self.parts), birth) for birth in part.births]
+            self.births += [(number, birth) for birth in part.births]
+        if part.events:
+            self.events += [(number, event) for event in part.events]
+            self.size += len(part.events)
+        if part.refusals:
+            self.refusals[number] = part.refusals
+            refused = refused_readings(part.refusals)
+            self.readings += refused
+            self.size += refused
+        self._add_columns(part)
+
+    def _add_columns(self, part: Part) -> None:
         self.parts.append(part)
-        self.digests.append(_digest(part, hashed))
+        self._readings_before.append(len(self.columns))
         self.columns.add(part)
-        readings = reading_count(part) if part.refusals else len(part.values)
-        self.readings += readings
-        self.size += readings + len(part.events)
+        self.readings += len(part.values)
+        self.size += len(part.values)
+        if part.aliases:
+            self.aliases |= part.aliases
 
     def parts_of(self, number: int) -> list[Part]:
         """The parts of one message."""
-        end = self.first_part[number + 1] if number + 1 < len(self.messages) else len(self.parts)
-        return self.parts[self.first_part[number] : end]
+        end = self._parts_before[number + 1] if number + 1 < len(self.messages) else len(self.parts)
+        return self.parts[self._parts_before[number] : end]
+
+    def end_of(self, number: int) -> int:
+        """Number of the part after the last one of a message."""
+        return self.first_part[number + 1] if number + 1 < len(self.messages) else len(self.digests)
+
+    def places_of(self, reading: int, count: int = 1) -> Sequence[int]:
+        """The places in their message of so many readings of one part, from this one in the columns on."""
+        part = bisect_right(self._readings_before, reading) - 1
+        begin = reading - self._readings_before[part]
+        return self.parts[part].indexes[begin : begin + count]
+
+    def readings_of(self, number: int) -> int:
+        """How many readings a part has by this number, refused ones included."""
+        return self.counts[number] + refused_readings(self.refusals.get(number, ()))
 
     def with_parts(self, decoded: Mapping[int, list[Part]]) -> "Batch":
         """The batch with the parts of messages that had none; before it is written, so that nonces may change."""
@@ -116,11 +176,10 @@ def refused_readings(refusals: Iterable[Refusal]) -> int:
     return sum(refusal.count for refusal in refusals if is_reading(refusal))
 
 
-def _digest(part: Part, hashed: bytes) -> bytes:
-    """The key of a part in the ledger: 3 bytes of the newest hour it speaks of, for locality, and 13 of a hash."""
-    newest = max(part.times, default=0.0) if part.hashes is None else float(np.max(part.times))
+def _locality(newest: float) -> bytes:
+    """How a part's key in the ledger begins, before 13 bytes of a hash: the newest hour that it speaks of."""
     hour = int(newest / 3600) if RELATIVE_BELOW <= newest < 6e10 else 0
-    return hour.to_bytes(3, "big") + hashed[:13]
+    return hour.to_bytes(3, "big")
 
 
 def _hash(whole: bytes) -> bytes:

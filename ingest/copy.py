@@ -39,7 +39,7 @@ def reading_rows(count: int) -> Rows:
 
 def copy_bytes(rows: Rows) -> bytes:
     """The whole COPY stream of these rows."""
-    return SIGNATURE + rows.tobytes() + TRAILER
+    return b"".join((SIGNATURE, rows.view(np.uint8).data, TRAILER))
 
 
 class UuidArray(bytes):

@@ -1,6 +1,6 @@
 """From the names in a batch to terminals and metrics: one look-up a reading, one query for all that is new."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -89,18 +89,30 @@ class Resolver:
 
     def __call__(self, directory: Directory, batch: Batch) -> Targets:
         """Registry rows and refusals for every reading and event of a batch; registers what is new."""
+        if self.registry.full:
+            self.registry.clear()
+            self.load(directory)
         targets = self._targets(directory, batch)
-        if aliases := {alias: code for part in batch.parts for alias, code in part.aliases.items()}:
+        if aliases := self._new_aliases(batch.aliases):
             self._put_aliases(directory, aliases)
         return targets
 
-    def _put_aliases(self, directory: Directory, aliases: dict[str, str]) -> None:
-        """Register those that this worker has not dealt with yet."""
+    def known(self, batch: Batch) -> Targets | None:
+        """The same without the database, where this worker knows all of the batch."""
+        names = batch.columns.hashes(), batch.columns.units(), batch.columns.name
+        rows = self.registry.find(*names)
+        events = {event.name: self.registry.event(event.name) for _, event in batch.events}
+        if (rows == MISSING).any() or not all(events.values()) or self._new_aliases(batch.aliases):
+            return None
+        return Targets(rows, {name: found for name, found in events.items() if found}, {}, {})
+
+    def _new_aliases(self, aliases: dict[str, str]) -> dict[str, str]:
+        """Those that this worker has not dealt with yet."""
         rows = self._aliases.find(hashes(aliases.items(), len(aliases))).tolist()
-        new = {alias: code for (alias, code), row in zip(aliases.items(), rows, strict=True)
-               if row == MISSING and alias not in self._refused_aliases and _is_alias(alias)}  # fmt: skip
-        if not new:
-            return
+        return {alias: code for (alias, code), row in zip(aliases.items(), rows, strict=True)
+                if row == MISSING and alias not in self._refused_aliases and _is_alias(alias)}  # fmt: skip
+
+    def _put_aliases(self, directory: Directory, new: dict[str, str]) -> None:
         refused = directory.put_aliases(new)
         for alias, reason in refused.items():
             log.warning("alias_refused", alias=alias, terminal=new[alias], reason=reason,
@@ -120,9 +132,9 @@ class Resolver:
         names = batch.columns.hashes(), batch.columns.units(), batch.columns.name
         rows = self.registry.find(*names)
         missing = np.flatnonzero(rows == MISSING).tolist()
-        events = {e.name: self.registry.event(e.name) for p in batch.parts for e in p.events}
+        events = {event.name: self.registry.event(event.name) for _, event in batch.events}
         if not missing and all(events.values()):
-            return Targets(rows, {n: e for n, e in events.items() if e}, {}, {})
+            return Targets(rows, {name: found for name, found in events.items() if found}, {}, {})
         refused: dict[Wanted, Refusal] = {}
         behind: dict[Wanted, int] = {}
         readings = self._take_apart(_places(batch, missing), refused)
@@ -245,7 +257,7 @@ class Resolver:
 
 def _places(batch: Batch, missing: list[int]) -> dict[Wanted, Place]:
     """The distinct series at these readings, each with the place of the first message that brings it."""
-    ends = np.cumsum([len(p.values) for p in batch.parts])
+    ends = np.cumsum(batch.counts)
     parts = np.searchsorted(ends, missing, side="right").tolist()
     found: dict[Wanted, Place] = {}
     for i, part in zip(missing, parts, strict=True):
@@ -254,13 +266,8 @@ def _places(batch: Batch, missing: list[int]) -> dict[Wanted, Place]:
 
 
 def _event_places(batch: Batch, known: dict[Name, Any]) -> dict[Wanted, Place]:
-    return {(e.name, None): place for e, place in _events(batch) if not known[e.name]}
-
-
-def _events(batch: Batch) -> Iterator[tuple[Any, Place]]:
-    for number, part in enumerate(batch.parts):
-        for event in part.events:
-            yield event, batch.places[batch.message_of[number]]
+    return {(event.name, None): batch.places[batch.message_of[part]]
+            for part, event in batch.events if not known[event.name]}  # fmt: skip
 
 
 def _is_alias(alias: str) -> bool:

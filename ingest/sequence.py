@@ -109,8 +109,7 @@ def numbers(batch: Batch) -> dict[int, Number]:
 
 def _content(batch: Batch, number: int) -> int:
     """64 bits of a hash of what a message says, by the identities of its parts."""
-    first = batch.first_part[number]
-    digests = batch.digests[first : first + len(batch.parts_of(number))]
+    digests = batch.digests[batch.first_part[number] : batch.end_of(number)]
     whole = digests[0] if len(digests) == 1 else sha256(b"".join(digests)).digest()
     return int.from_bytes(whole[-8:], "big", signed=True)
 

@@ -3,23 +3,34 @@
 A mapping is a list of rules, and every rule that fits a message is applied to it. The fields of `Rule` are the
 language, docs/routes.md explains it with examples. Paths are those of `schemas.path`; times and values are read as
 tolerantly as a platform's (`schemas.nbiot.common`). A terminal's values are a part, known by route, code, times and
-values.
+values; terminals that say one number each share a part, and are known as if each had its own.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from schemas.mapping_draft import Draft, Row
 from schemas.message import Message
 from schemas.name import MAX_CODE_CHARACTERS, MAX_METRIC_CHARACTERS
-from schemas.nbiot.common import Broken, add_value, identify, imei_of, push_seconds, refused
+from schemas.nbiot.common import (
+    MILLISECONDS_MAX,
+    Broken,
+    any_value,
+    imei_of,
+    plain_number,
+    push_seconds,
+    refused,
+)
 from schemas.path import MISSING, Path, PathError, Text, first, single
 from schemas.payload import Unreadable, load_json, shown
-from schemas.reading import RELATIVE_BELOW, Decoder, Part
+from schemas.plain import MILLISECONDS_FROM
+from schemas.reading import RELATIVE_BELOW, Decoder, Event, Part
 from schemas.rejection import Reason
 
+IMEI_DIGITS = 15
 _IMEI = re.compile(r"(?:(?i:urn:)?(?i:imei:))?([0-9]{15})")
 
 
@@ -83,10 +94,10 @@ def _read(rules: Sequence["_Rule"], body: Any, names: dict[str, str], route: str
     fitting = [rule for rule in rules if rule.fits(body)]
     if not fitting:
         raise Unreadable(Reason.UNSUPPORTED, "no rule of the mapping fits", "see `when` in the routes file")
-    draft, place = _Draft(), 0
+    draft, place = Draft(), 0
     for rule in fitting:
         for record, kept in rule.each.walk(body, names):
-            place = rule.read(_Record(record, body, kept), place, draft)
+            place = rule.read((record, body), kept, place, draft)
     if not place:
         wanted = ", ".join(dict.fromkeys(repr(path) for rule in fitting for path in rule.wanted))
         raise Unreadable(Reason.MALFORMED_PAYLOAD, f"nothing where the mapping looks: {wanted}",
@@ -94,45 +105,8 @@ def _read(rules: Sequence["_Rule"], body: Any, names: dict[str, str], route: str
     return draft.finish(route)
 
 
-class _Record(msgspec.Struct):
-    """A record, the message it is in, and the names kept on the way to it."""
-
-    value: Any
-    message: Any
-    kept: dict[str, str]
-
-
-class _Draft:
-    """The parts of a message while it is read: one a terminal, and what can't be given to any."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, Part] = {}
-        self._times: dict[str, float] = {}
-        self._numbers: dict[str, list[str | int]] = {}
-        self.broken = Broken()
-
-    def part(self, code: str, time: float | Unreadable) -> Part:
-        """The part of a terminal; `time`: of its record."""
-        if (part := self._parts.get(code)) is None:
-            part = self._parts[code] = Part(indexes=[])
-        if not isinstance(time, Unreadable) and time > self._times.get(code, 0.0):
-            self._times[code] = time
-        return part
-
-    def number(self, code: str, numbers: list[Any]) -> None:
-        """Note what never repeats, of one of the terminal's records."""
-        if all(type(number) in {str, int} for number in numbers):
-            self._numbers.setdefault(code, []).extend(numbers)
-
-    def finish(self, route: str) -> list[Part]:
-        """The parts with their identities."""
-        for code, part in self._parts.items():
-            numbers = self._numbers.get(code)
-            identify(part, route, code, repr(numbers) if numbers else "", self._times.get(code, 0.0))
-            if numbers:
-                part.absolute = True
-        good = list(self._parts.values())
-        return [*good, *self.broken.parts(good)]
+_Scopes = tuple[Any, Any]
+"""A record and the message it is in: where paths are looked for."""
 
 
 class _Rule:
@@ -155,127 +129,163 @@ class _Rule:
         except PathError as error:
             raise MappingError(str(error)) from error
         self.wanted = [".".join(filter(None, (rule.each, path))) for path in rule.values]
+        [path, *others] = self._values
+        keys_are_metrics = path.members_of and path.members_of == self._metric.whole
+        self._members = path if keys_are_metrics and not others else None
+        """The path to an object whose keys are the metrics, as in most mappings."""
+        self._time_key = self._time[0].only_key if self._time else None
+        self._is_usual = rule.constant is None and not rule.unit and not (rule.value and rule.time)
+        """Whether a number where it is looked for is a reading as it stands, of its record's time."""
 
     def fits(self, body: Any) -> bool:
         """Whether the rule is for such a message."""
         found = ((path.find(body), texts) for path, texts in self._when)
         return all(isinstance(text, str) and text in texts for text, texts in found)
 
-    def read(self, record: _Record, place: int, draft: _Draft) -> int:
-        """Put a record's values, from `place` on, into its terminal's part; answers the place after them."""
-        found = self._found(record)
-        if not found and not self._rule.each:
-            return place
-        end = place + (len(found) or 1)
-        if not found and draft.broken.full:
-            draft.broken.count(place)
-            return end
+    def read(self, scopes: _Scopes, kept: dict[str, str], place: int, draft: Draft) -> int:
+        """Put a record's values, from `place` on, to its terminal's; answers the place after them."""
+        found = self._found(kept, scopes)
+        if not found:
+            return self._refuse_empty(scopes, place, draft.broken)
         try:
-            code = self._terminal(record, found)
+            code = self._terminal(kept, scopes)
         except Unreadable as fault:
-            self._refuse(record, fault, range(place, end), draft.broken)
-            return end
-        time = self._around(record) if self._time else 0.0
-        part = draft.part(code, time)
-        for index, (metric, value) in enumerate(found, place):
-            self._add(part, code, metric, value, record, time, index)
+            self._refuse(scopes, fault, range(place, place + len(found)), draft.broken)
+            return place + len(found)
+        time = self._around(scopes) if self._time else 0.0
+        rows = draft.rows.setdefault(code, [])
+        usual = time if self._is_usual and isinstance(time, float) else None
+        for metric, sent in found:
+            name = metric.removeprefix("/")  # /3303/0/5700 is 3303/0/5700
+            if (
+                usual is not None
+                and (number := plain_number(name, self._value.find(sent) if self._rule.value else sent))
+                is not None
+            ):
+                rows.append((name, usual, number, None, place))  # nearly always
+            elif row := self._reading(metric, sent, place, time, scopes, code, draft):
+                rows.append(row)
+            place += 1
         if self._identity:
-            scopes = (record.value, record.message)
             draft.number(code, [first((path,), scopes) for path in self._identity])
-        return end
+        return place
 
-    def _found(self, record: _Record) -> list[tuple[str, Any]]:
+    def _found(self, kept: dict[str, str], scopes: _Scopes) -> Collection[tuple[str, Any]]:
         """Metric and value, both as sent, of all that is found in a record."""
+        if self._members:
+            members = self._members.find(scopes[0])
+            return members.items() if isinstance(members, dict) else ()
         found: list[tuple[str, Any]] = []
         for path in self._values:
-            if path.members_of and path.members_of == self._metric.whole:  # most mappings: metrics are keys
-                members = path.find(record.value)
-                found += members.items() if isinstance(members, dict) else ()
-                continue
-            for value, names in path.walk(record.value, record.kept):
-                scopes = (value, record.value, record.message)
-                found.append((names.get(self._metric.whole) or self._metric.fill(names, scopes) or "", value))
+            for value, names in path.walk(scopes[0], kept):
+                metric = names.get(self._metric.whole) or self._metric.fill(names, (value, *scopes))
+                found.append((metric or "", value))
         return found
 
-    def _refuse(self, record: _Record, fault: Unreadable, places: range, broken: Broken) -> None:
+    def _refuse_empty(self, scopes: _Scopes, place: int, broken: Broken) -> int:
+        """Refuse a record without values, where it is one of several; answers the place after it."""
+        if not self._rule.each:
+            return place
+        if broken.full:
+            broken.count(place)
+        else:
+            fault = Unreadable(Reason.MALFORMED_PAYLOAD, f"no value at {self.wanted[0]!r}", "leave it out")
+            self._refuse(scopes, fault, range(place, place + 1), broken)
+        return place + 1
+
+    def _refuse(self, scopes: _Scopes, fault: Unreadable, places: range, broken: Broken) -> None:
         """Refuse the values of a record that belongs to no terminal."""
-        broken.timed = broken.timed or self._is_timed(record)
+        broken.timed = broken.timed or self._is_timed(scopes)
         for index in places:
             broken.add(fault, index)
 
     def finds_time(self, body: Any, names: dict[str, str]) -> bool:
         """Whether a message says a time, or what never repeats, anywhere that the rule looks for one."""
-        records = [_Record(value, body, kept) for value, kept in self.each.walk(body, names)]
-        return any(map(self._is_timed, [_Record(body, body, names), *records])) or any(
-            self._is_timed(_Record(value, body, kept))
-            for record in records
+        records = self.each.walk(body, names)
+        return any(self._is_timed((record, body)) for record, _ in [(body, names), *records]) or any(
+            self._is_timed((value, body))
+            for record, kept in records
             for path in self._values
-            for value, kept in path.walk(record.value, record.kept)
+            for value, _ in path.walk(record, kept)
         )
 
-    def _is_timed(self, record: _Record) -> bool:
+    def _is_timed(self, scopes: _Scopes) -> bool:
         """Whether a record, or its message, says a time, or what never repeats."""
-        time, scopes = self._around(record), (record.value, record.message)
+        time = self._around(scopes)
         numbers = [first((path,), scopes) for path in self._identity]
         numbered = bool(numbers) and all(type(number) in {str, int} for number in numbers)
         return numbered or (not isinstance(time, Unreadable) and time > 0)
 
-    def _terminal(self, record: _Record, found: list[tuple[str, Any]]) -> str:
-        if not found:
-            raise Unreadable(Reason.MALFORMED_PAYLOAD, f"no value at {self.wanted[0]!r}", "leave it out")
-        scopes = (record.value, record.message)
+    def _terminal(self, kept: dict[str, str], scopes: _Scopes) -> str:
+        """The terminal's code. Raises `Unreadable`."""
         if (
             self._rule.imei
-            and (imei := self._imei.fill(record.kept, scopes))
-            and (found_imei := _IMEI.fullmatch(imei))
-            and (digits := imei_of(found_imei[1]))
+            and (imei := self._imei.fill(kept, scopes))
+            and len(imei) >= IMEI_DIGITS
+            and (found := _IMEI.fullmatch(imei))
+            and (digits := imei_of(found[1]))
         ):
             return f"imei:{digits}"
-        if (code := self._code.fill(record.kept, scopes)) is None:
+        if (code := self._code.fill(kept, scopes)) is None:
             detail = f"nothing of 1 to {MAX_CODE_CHARACTERS} characters fills the code {self._rule.code!r}"
             hint = "send what names the terminal, or correct the mapping"
             raise Unreadable(Reason.INVALID_NAME, detail, hint)
         return code
 
-    def _add(
+    def _reading(
         self,
-        part: Part,
-        code: str,
         metric: str,
-        value: Any,
-        record: _Record,
-        around: float | Unreadable,
+        sent: Any,
         index: int,
-    ) -> None:
-        """Put one value into the part, or its refusal; `around` is the time for one without its own."""
-        time = around
-        if self._time and isinstance(value, dict):
-            try:
-                time = self._seconds((value,)) or around
-            except Unreadable as fault:
-                time = fault
+        around: float | Unreadable,
+        scopes: _Scopes,
+        code: str,
+        draft: Draft,
+    ) -> Row | None:
+        """The reading that a value is; None: what it is instead, the draft has.
+
+        `around` is the time for one without its own, `scopes` are its record and the message.
+        """
+        time = self._around((sent,)) or around if self._time and isinstance(sent, dict) else around
         if isinstance(time, Unreadable):
-            part.refusals.append(time.refusal(index, [metric, time.detail, value]))
-            return
-        if (
-            len(metric) > MAX_METRIC_CHARACTERS + 1
-        ):  # it may be said once for many values, and stands in each one's identity
+            draft.refuse(code, around, time.refusal(index, [metric, time.detail, sent]))
+            return None
+        if len(metric) > MAX_METRIC_CHARACTERS + 1:
+            # it may be said once for many values, and stands in each one's identity
             detail = f"metric {shown(metric)} has {len(metric)} characters"
             nameless = Unreadable(Reason.INVALID_NAME, detail, "shorten it")
-            part.refusals.append(nameless.refusal(index, [detail, time, value]))
-            return
-        unit = first(self._unit, (value, record.value, record.message)) if self._unit else None
-        if type(value) is not float or self._rule.constant is not None:
-            value = self._bare(value)
-        metric = metric.removeprefix("/")  # /3303/0/5700 is 3303/0/5700
-        add_value(part, code, metric, value, time, index, unit if isinstance(unit, str) else None)
+            draft.refuse(code, around, nameless.refusal(index, [detail, time, sent]))
+            return None
+        unit = first(self._unit, (sent, *scopes)) if self._unit else None
+        value, name = self._bare(sent), metric.removeprefix("/")
+        read: float | dict[str, Any] | None = plain_number(name, value)
+        if read is None:
+            try:
+                read = any_value(code, name, value)
+            except Unreadable as fault:
+                draft.refuse(code, around, fault.refusal(index, [name, time, value]))
+                return None
+        if isinstance(read, float):
+            return name, time, read, unit if isinstance(unit, str) else None, index
+        part = draft.other(code, around)
+        if read is not None:
+            part.events.append(Event((code, name), time, read, index))
+        return None
 
-    def _around(self, record: _Record) -> float | Unreadable:
-        """The time that the record or the message gives values without their own, or what is wrong with it."""
+    def _around(self, scopes: Sequence[Any]) -> float | Unreadable:
+        """The time that the first of these has, which a value without its own takes, or what is wrong with it."""
+        said = scopes[0].get(self._time_key) if self._time_key and type(scopes[0]) is dict else None
+        if type(said) is int and MILLISECONDS_FROM <= said < MILLISECONDS_MAX:  # nearly always
+            return said / 1000
         try:
-            return self._seconds((record.value, record.message))
+            for scope in scopes:
+                for path in self._time:
+                    found = path.find(scope)
+                    if found is not MISSING and (time := push_seconds(found, path.text)):
+                        return time
         except Unreadable as fault:
             return fault
+        return 0.0
 
     def _bare(self, value: Any) -> Any:
         """The value itself: without the object around it, and as the number that it stands for."""
@@ -284,11 +294,3 @@ class _Rule:
         if self._rule.value and (inner := self._value.find(value)) is not MISSING:
             value = inner
         return self._rule.numbers.get(value, value) if isinstance(value, str) else value
-
-    def _seconds(self, scopes: tuple[Any, ...]) -> float:
-        """The time, 0.0 where none is there. Raises `Unreadable`."""
-        for scope in scopes:
-            for path in self._time:
-                if (found := path.find(scope)) is not MISSING and (time := push_seconds(found, path.text)):
-                    return time
-        return 0.0

@@ -59,7 +59,9 @@ class Path:
         self._straight = list(takewhile(lambda step: isinstance(step, str | int), steps))
         """Keys and indexes before the first `[*]` or `{name}`."""
         self._beyond = steps[len(self._straight) :]
-        self._only_key = steps[0] if len(steps) == 1 and isinstance(steps[0], str) else None
+        only = steps[0] if len(self._straight) == 1 else None
+        self.only_key = only if isinstance(only, str) else None
+        """The key that is the whole path."""
         last = self._beyond[0] if len(self._beyond) == 1 else None
         self.members_of = last.name if isinstance(last, _Capture) else ""
         """The name in a path such as `params.{name}`, straight to an object and to each of its members."""
@@ -71,8 +73,8 @@ class Path:
 
     def find(self, value: Any) -> Any:
         """The value that a `single` path leads to, or another one before its `[*]` or `{name}`; else `MISSING`."""
-        if self._only_key is not None:  # most paths
-            return value.get(self._only_key, MISSING) if isinstance(value, dict) else MISSING
+        if self.only_key is not None:  # most paths
+            return value.get(self.only_key, MISSING) if isinstance(value, dict) else MISSING
         for step in self._straight:
             value = _inner(value, step)
         return value
@@ -136,7 +138,9 @@ class Text:
         for before, hole, path in self._holes:
             found: Any = kept.get(hole)
             if found is None:
-                found = first((path,), scopes)
+                for scope in scopes:
+                    if (found := path.find(scope)) is not MISSING:
+                        break
                 if type(found) is int:
                     found = str(found)
                 if not isinstance(found, str):

@@ -43,13 +43,15 @@ class Part(msgspec.Struct):
     The four columns have equal length, one entry a reading. `units` holds None where none was
     said; `times` holds Unix seconds, or seconds relative to the arrival below `RELATIVE_BELOW`.
     `indexes` are the readings' places in the message, for refusals. `identity` tells the part
-    from others in any envelope; None means topic and payload. `absolute`: some reading or event
+    from others in any envelope; None means topic and payload. `identities`: each reading counts by itself, known by
+    its own; such a part is absolute and holds readings alone. `absolute`: some reading or event
     has a time of its own, so that the same bytes again are the same data. `aliases` maps codes that
     a platform has for its terminals to their canonical ones ("ctwing:ID" -> "imei:N"), where it says both.
     `births` are Sparkplug births and deaths, kept in the transaction that stores the part. `hashes` are those of
-    the names where the decoder has them; then the columns are arrays, and the names made where they are asked for.
+    the names where the decoder has them; then the columns are arrays, `newest` the largest of `times`, and the names
+    made where they are asked for.
 
-    A struct, because many platforms' pushes make a part of each value: it is made in a third of a dataclass's time.
+    A struct, because many platforms' pushes make a part of each element: it is made in a third of a dataclass's time.
     """
 
     names: list[Name] = []
@@ -60,10 +62,12 @@ class Part(msgspec.Struct):
     events: list[Event] = []
     refusals: list[Refusal] = []
     identity: bytes | None = None
+    identities: Sequence[bytes] = ()
     absolute: bool = True
     aliases: dict[str, str] = {}
     births: list[Birth] = []
     hashes: npt.NDArray[np.int64] | None = None
+    newest: float | None = None
 
 
 Decoder = Callable[[Message], list[Part]]

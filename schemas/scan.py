@@ -10,45 +10,48 @@ pack has come (`wanted`); until then, and where it can't be, there is no answer.
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.name import MAX_NAME_CHARACTERS
 from schemas.payload import READINGS_MAX
 from schemas.reading import RELATIVE_BELOW, Part
 
-Scan = Callable[..., tuple[int, int, int]]
+
+class Loop(NamedTuple):
+    """The compiled functions of `scan_loop`."""
+
+    scan: Callable[..., tuple[int, int, int]]
+    moved: Callable[..., tuple[float, bool]]
+
 
 LARGE_BYTES = 1_000
 """From here on a pack is scanned: a call costs 5 us, which objects for 10 records cost too."""
 RECORDS_MAX = READINGS_MAX
-NAMES_BYTES = 8 * 2**20
-"""For packs of the largest size whose base name is eight times as long as the rest of a record."""
 UNITS_MAX = 8
 """Different units in one pack."""
 PADDING = bytes(8)
 """What the loop stops at."""
-LARGEST = 1e290
-"""Below it base time plus time is finite."""
-
 
 wanted = False
 """A large pack came, and nothing is compiled."""
-_scan: Scan | None = None
+_loop: Loop | None = None
 _secret = np.zeros(2, np.uint64)
 
 
 class Names(Sequence[str]):
     """The names of a pack, made where one is asked for."""
 
-    __slots__ = ("_ends", "_text")
+    __slots__ = ("_base", "_spans", "_text")
 
-    def __init__(self, text: bytes, ends: npt.NDArray[np.int32]) -> None:
-        self._text, self._ends = text, ends
+    def __init__(self, text: bytes, base: bytes, spans: npt.NDArray[np.int32]) -> None:
+        """`base` stands before each; `spans`: begin and end in the text."""
+        self._text, self._base, self._spans = text, base, spans
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._spans)
 
     @overload
     def __getitem__(self, i: int) -> str: ...
@@ -57,17 +60,17 @@ class Names(Sequence[str]):
     def __getitem__(self, i: int | slice) -> str | list[str]:
         if isinstance(i, slice):
             return [self[n] for n in range(*i.indices(len(self)))]
-        i = range(len(self))[i]
-        return self._text[self._ends[i - 1] if i else 0 : self._ends[i]].decode()
+        begin, end = self._spans[i]
+        return (self._base + self._text[begin:end]).decode()
 
 
 def columns(payload: bytes) -> Part | None:
     """The part of a pack; None: ask `senml`."""
     global wanted  # noqa: PLW0603  once a process
-    if _scan is None:
+    if _loop is None:
         wanted = True
         return None
-    return _read(_scan, payload)
+    return _read(_loop, payload)
 
 
 class _Scratch:
@@ -77,8 +80,8 @@ class _Scratch:
     """
 
     def __init__(self) -> None:
-        self.names = np.empty(NAMES_BYTES, np.uint8)
-        self.ends = np.empty(RECORDS_MAX, np.int32)
+        self.whole_name = np.empty(MAX_NAME_CHARACTERS, np.uint8)
+        self.names = np.empty((RECORDS_MAX + 1, 2), np.int32)
         self.hashes = np.empty(RECORDS_MAX, np.int64)
         self.units = np.zeros((UNITS_MAX, 2), np.int32)
         self.unit_of = np.empty(RECORDS_MAX, np.int8)
@@ -89,39 +92,37 @@ class _Scratch:
 _scratch = _Scratch()
 
 
-def _read(scan: Scan, payload: bytes) -> Part | None:
+def _read(loop: Loop, payload: bytes) -> Part | None:
     text = np.frombuffer(bytearray(payload + PADDING), np.uint8)  # what is read-only costs numba 9 us a call
     to = _scratch
-    count, unit_count, loose_count = scan(
-        text, _secret, to.names, to.ends, to.hashes, to.units, to.unit_of, to.numbers, to.loose
+    count, unit_count, loose_count = loop.scan(
+        text, _secret, to.whole_name, to.names, to.hashes, to.units, to.unit_of, to.numbers, to.loose
     )
     if count <= 0:
         return None
     for row, column, begin, end in to.loose[:loose_count].tolist():
         to.numbers[row, column] = float(payload[begin:end])
-    numbers, base = to.numbers[:, :count].copy(), float(to.numbers[1, -1])
-    values, times = numbers
-    if not -LARGEST < base < LARGEST or not (loose_count == 0 or np.isfinite(numbers).all()):
+    newest, finite = loop.moved(to.numbers, count)
+    if not finite:
         return None
+    values, times = to.numbers[:, :count].copy()
     spellings = [payload[b:e].decode() if b else None for b, e in to.units[:unit_count].tolist()]
-    times += base
-    ends = to.ends[:count].copy()
+    base_begin, base_end = to.names[-1]
     return Part(
-        Names(to.names[: ends[-1]].tobytes(), ends),  # type: ignore[arg-type]  # columns may be arrays
+        Names(payload, payload[base_begin:base_end], to.names[:count].copy()),  # type: ignore[arg-type]  # columns may be arrays
         spellings * count if unit_count == 1 else [spellings[n] for n in to.unit_of[:count].tolist()],
         values, times, range(count),
-        absolute=bool(times.max() >= RELATIVE_BELOW),
-        hashes=to.hashes[:count].copy(),
+        absolute=newest >= RELATIVE_BELOW, hashes=to.hashes[:count].copy(), newest=newest,
     )  # fmt: skip
 
 
 def prepare() -> None:
     """Compile, for seconds. Raises what `_compiled` raises."""
-    global _scan  # noqa: PLW0603  once a process
-    _scan = _scan or _compiled()
+    global _loop  # noqa: PLW0603  once a process
+    _loop = _loop or _compiled()
 
 
-def _compiled() -> Scan:
+def _compiled() -> Loop:
     """The loop, compiled, tried. Raises RuntimeError where Python hashes in another way, and what numba raises."""
     from schemas import scan_loop
 
@@ -134,5 +135,6 @@ def _compiled() -> Scan:
             raise RuntimeError(
                 f"this Python hashes by {sys.hash_info.algorithm}, not by siphash13 and its secret"
             )
-    _read(scan_loop.scan, b'[{"n":"a","v":1}]')
-    return scan_loop.scan
+    loop = Loop(scan_loop.scan, scan_loop.moved)
+    _read(loop, b'[{"n":"a","v":1}]')
+    return loop

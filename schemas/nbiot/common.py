@@ -9,17 +9,18 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from schemas.catalogue import is_identity
+from schemas.name import MAX_METRIC_CHARACTERS
 from schemas.payload import Unreadable, load_json, number, shown, storable
 from schemas.plain import MILLISECONDS_FROM, seconds, terminal_code
 from schemas.reading import RELATIVE_BELOW, Event, Part
 from schemas.rejection import Reason, Refusal
+from schemas.remember import remembering
 
 Hook = Callable[[bytes], Sequence[tuple[str, str | None, float]]]
 """Reads the transparent bytes of one product: metric, unit (None: the catalogue's) and value of each reading."""
@@ -29,11 +30,18 @@ _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,15})?")
 _DIGITS = re.compile(r"[0-9]{10,13}")
 MILLISECONDS_MAX = 10**15
 """Beyond it is no time, and may be beyond a float."""
+_TIME_CHARACTERS = 40
+"""What is longer is no time, and is not kept to be found again."""
 _ALIAS = re.compile(r"[\x21-\x7E]{1,128}")
 BROKEN_MAX = 100
 """Refused elements of a message that are told one by one, the others are counted: a megabyte holds half a million."""
 _STRONGEST_RSRP_DBM, _WEAKEST_RSRP_DBM = 44, 156
 """NRSRP as TS 36.133 reports it; a value between is a magnitude, the minus sign left out."""
+_SIGNALS = frozenset({"rsrp", "nrsrp"})
+_EXACT = 2**53
+"""Integers up to here are floats as they are."""
+_NEVER_GIVEN = frozenset(digit * 15 for digit in "0123456789")
+"""000000000000000 is the IMEI of a module that was never given one."""
 _STATES: Mapping[Any, float] = {0: 0.0, 1: 1.0, "0": 0.0, "1": 1.0, "offline": 0.0, "online": 1.0}
 _packed = msgspec.msgpack.Encoder().encode
 """A fifth of the time that `repr` takes for a reading."""
@@ -121,7 +129,7 @@ def imei_of(value: Any) -> str | None:
     text = str(value) if type(value) is int else value
     if not isinstance(text, str) or len(text) != 15 or not (text.isascii() and text.isdigit()):
         return None
-    return None if text == text[0] * 15 else text  # 000000000000000 is a module that was never given one
+    return None if text in _NEVER_GIVEN else text
 
 
 def terminal(platform: str, device: Any, imei: str | None) -> tuple[str, dict[str, str]]:
@@ -154,9 +162,16 @@ def push_seconds(value: Any, label: str) -> float:
     """
     if type(value) is int and MILLISECONDS_FROM <= value < MILLISECONDS_MAX:  # as documented, nearly always
         return value / 1000
+    if isinstance(value, str) and len(value) <= _TIME_CHARACTERS:
+        return _text_seconds(value, label)
     if not said(value) or (type(value) is int and value == 0):
         return 0.0
-    return seconds(int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value, label)
+    return seconds(value, label)
+
+
+@lru_cache(maxsize=4096)  # the devices of a batch mostly speak of the same second
+def _text_seconds(text: str, label: str) -> float:
+    return seconds(int(text) if _DIGITS.fullmatch(text) else text, label) if said(text) else 0.0
 
 
 def online(value: Any, label: str) -> float:
@@ -167,6 +182,24 @@ def online(value: Any, label: str) -> float:
     raise Unreadable(Reason.UNSUPPORTED, f"{label} is {shown(value)}, neither online nor offline", hint)
 
 
+def plain_number(name: str, value: Any) -> float | None:
+    """The reading that nearly every value is; None: ask `any_value`."""
+    if (
+        (type(value) is float or (type(value) is int and -_EXACT < value < _EXACT))
+        and -math.inf < value < math.inf
+        and len(name) <= MAX_METRIC_CHARACTERS
+        and _is_plain(name)
+    ):
+        return float(value)
+    return None
+
+
+@remembering
+def _is_plain(name: str) -> bool:
+    """Whether any number of this name is a reading as it stands."""
+    return name != "" and _fold(name) not in _SIGNALS and not is_identity(name)
+
+
 def add_value(
     part: Part, code: str, name: str, value: Any, time: float, index: int, unit: str | None = None
 ) -> None:
@@ -174,12 +207,10 @@ def add_value(
 
     A reading, an event, a refusal, or nothing where the field is unused.
     """
-    if type(value) is float and name and (-math.inf < value < _STRONGEST_RSRP_DBM
-                                          or _WEAKEST_RSRP_DBM < value < math.inf):  # fmt: skip
-        read: float | dict[str, Any] | None = value  # nearly always
-    else:
+    read: float | dict[str, Any] | None = plain_number(name, value)
+    if read is None:
         try:
-            read = _read(code, name, value)
+            read = any_value(code, name, value)
         except Unreadable as fault:
             part.refusals.append(fault.refusal(index, [name, time, value]))
             return
@@ -194,6 +225,18 @@ def add_value(
         part.events.append(Event((code, name), time, read, index))
 
 
+def add_values(part: Part, code: str, values: Mapping[str, Any], time: float, first: int) -> None:
+    """Put a terminal's values of one time into `part`, an empty one; `first`: the place of the first of them."""
+    numbers = [n for n in map(plain_number, values, values.values()) if n is not None]
+    if len(numbers) < len(values):
+        for index, (name, value) in enumerate(values.items(), first):
+            add_value(part, code, name, value, time, index)
+        return
+    part.names = [(code, name) for name in values]
+    part.units, part.values, part.times = [None] * len(numbers), numbers, [time] * len(numbers)
+    part.indexes = range(first, first + len(numbers))
+
+
 def add_event(
     part: Part, code: str, name: str, body: Mapping[str, Any], time: float, index: int, *, heard: bool = True
 ) -> None:
@@ -201,7 +244,7 @@ def add_event(
     try:
         part.events.append(Event((code, name), time, _body(dict(body), name), index, heard))
     except Unreadable as fault:
-        part.refusals.append(replace(fault.refusal(index, [name, time, body]), event=True))
+        part.refusals.append(fault.refusal(index, [name, time, body]).at(index, event=True))
 
 
 def identify(part: Part, platform: str, device: str, stream: str, time: float = 0.0) -> Part:
@@ -211,34 +254,54 @@ def identify(part: Part, platform: str, device: str, stream: str, time: float = 
     `time`: of the push, which counts where nothing in the part has one: what is refused has none of its own.
     """
     times = part.times
-    if len(times) == 1:  # as most of those are that a message has many of
-        rows, newest = [(part.names[0][1], times[0], part.values[0])], times[0]
-    else:
-        rows = sorted(zip([name[1] for name in part.names], times, part.values, strict=True))
-        newest = max(times, default=0.0)
-    said_else: list[list[Any] | None] = []
-    refused_too = _content_of(part.refusals)
+    rows = list(zip([name[1] for name in part.names], times, part.values, strict=True))
+    newest = max(times) if times else 0.0
+    said_else: list[Any] = []
     if part.events or part.refusals:
         said_else = [
             sorted((event.name[1], event.time, _canonical(event.body)) for event in part.events),
-            refused_too,
+            _content_of(part.refusals),
         ]
         newest = max((newest, *(event.time for event in part.events)))
         if newest < RELATIVE_BELOW <= time:
             said_else.append([time])
             newest = time
-    if any(part.units):
-        units = [unit or "" for unit in part.units]
-        said_else.append(
-            sorted(zip([name[1] for name in part.names], times, part.values, units, strict=True))
-        )
-    whole = (platform, device, stream, rows, said_else)
-    try:
-        part.identity = None if refused_too is None else _packed(whole)
-    except UnicodeEncodeError:  # half of a surrogate pair, in a name
-        part.identity = repr(whole).encode()
+    if not said_else and len(rows) == 1:  # as most of those are that a message has many of
+        part.identity = identity_alone(platform, device, stream, *rows[0], part.units[0])
+    elif None not in said_else[:2]:
+        part.identity = identity_of_readings(platform, device, stream, rows, part.units, said_else)
     part.absolute = newest >= RELATIVE_BELOW
     return part
+
+
+def identity_of_readings(
+    platform: str,
+    device: str,
+    stream: str,
+    rows: list[tuple[str, float, float]],
+    units: Sequence[str | None] = (),
+    said_else: Sequence[Any] = (),
+) -> bytes:
+    """What tells these readings (name, time, value) of a device, and what else it said, from others."""
+    more = list(said_else)
+    if any(units):
+        more.append(sorted((*row, unit or "") for row, unit in zip(rows, units, strict=True)))
+    return _known_by((platform, device, stream, sorted(rows), more))
+
+
+def identity_alone(
+    platform: str, device: str, stream: str, name: str, time: float, value: float, unit: str | None = None
+) -> bytes:
+    """`identity_of_readings` for one, in half the time."""
+    more = [[(name, time, value, unit)]] if unit else []
+    return _known_by((platform, device, stream, [(name, time, value)], more))
+
+
+def _known_by(whole: tuple[Any, ...]) -> bytes:
+    try:
+        return _packed(whole)
+    except UnicodeEncodeError:  # half of a surrogate pair, in a name
+        return repr(whole).encode()
 
 
 def _content_of(refusals: Sequence[Refusal]) -> list[str] | None:
@@ -262,6 +325,11 @@ class Draft:
         """Take one value."""
         add_value(self.part, self._code, name, value, time or self._time, self.index, unit)
         self.index += 1
+
+    def put_all(self, values: Mapping[str, Any]) -> None:
+        """Take values without times of their own, where it has taken nothing yet."""
+        add_values(self.part, self._code, values, self._time, self.index)
+        self.index += len(values)
 
     def event(self, name: str, body: Mapping[str, Any], time: float = 0.0, *, heard: bool = True) -> None:
         """Take one event; `heard` as in `Event`."""
@@ -287,8 +355,8 @@ class Draft:
             self.refuse(Unreadable(Reason.MALFORMED_PAYLOAD, detail, hint), [name, data.hex()])
 
 
-def _read(code: str, name: str, value: Any) -> float | dict[str, Any] | None:
-    """A value as the number of a reading or the body of an event; None where the field is unused."""
+def any_value(code: str, name: str, value: Any) -> float | dict[str, Any] | None:
+    """The number of a reading or the body of an event; None where the field is unused. Raises `Unreadable`."""
     if not name:
         raise Unreadable(Reason.INVALID_NAME, "a value without a name", "name the metric")
     if isinstance(value, bool):
@@ -306,7 +374,7 @@ def _number(name: str, value: float) -> float:
     if (result := number(value)) is None:
         detail = f"{shown(name)} is {shown(value)}, not a finite number"
         raise Unreadable(Reason.NOT_A_NUMBER, detail, "send a number, true, false or text")
-    magnitude = _STRONGEST_RSRP_DBM <= result <= _WEAKEST_RSRP_DBM and _fold(name) in {"rsrp", "nrsrp"}
+    magnitude = _STRONGEST_RSRP_DBM <= result <= _WEAKEST_RSRP_DBM and _fold(name) in _SIGNALS
     return -result if magnitude else result
 
 
@@ -320,7 +388,7 @@ def _text(code: str, name: str, text: str) -> float | dict[str, Any] | None:
     return {"vs": _body(text, name)}
 
 
-@lru_cache(maxsize=4096)
+@remembering
 def _fold(name: str) -> str:
     return name.replace("_", "").casefold()
 

@@ -91,8 +91,7 @@ def _data(push: dict[str, Any], draft: Draft, hooks: Mapping[str, Hook]) -> str:
         return "data"
     if "serviceData" in payload:
         payload = an_object(payload["serviceData"], "serviceData")
-    for name, value in payload.items():
-        draft.put(name, value)
+    draft.put_all(payload)
     return "data"
 
 

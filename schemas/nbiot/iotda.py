@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 
 from schemas.message import Message
 from schemas.name import MAX_CODE_CHARACTERS
-from schemas.nbiot.common import Broken, add_value, identify, imei_of, push_seconds, refused, time_of
+from schemas.nbiot.common import (
+    Broken,
+    add_value,
+    add_values,
+    identify,
+    imei_of,
+    push_seconds,
+    refused,
+    time_of,
+)
 from schemas.payload import Unreadable, load_json, shown
 from schemas.plain import terminal_code
 from schemas.reading import Decoder, Name, Part
@@ -141,7 +150,7 @@ class _Draft:
 
     def counted(self, element: Any) -> bool:
         """Whether an element is garbage after much of it, and done with."""
-        if not self.broken.full or (isinstance(element, dict) and element):
+        if (isinstance(element, dict) and element) or not self.broken.full:
             return False
         self.broken.count(self.take(1))
         return True
@@ -181,8 +190,7 @@ def _service(device: _Device, service: Any, push_time: float, draft: _Draft) -> 
         )
     time = _time(fields, "event_time", "eventTime") or push_time
     part, first = Part(indexes=[], aliases=device.aliases), draft.take(len(values))
-    for index, (name, value) in enumerate(values.items(), first):
-        add_value(part, device.code, name, value, time, index)
+    add_values(part, device.code, values, time, first)
     stream = fields.get("service_id", fields.get("serviceId"))
     service = stream if isinstance(stream, str) else shown(stream)
     identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services

@@ -15,7 +15,6 @@ signature and encryption, its own receiver (github.com/cm-heclouds/data-push).
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -25,12 +24,13 @@ from schemas.nbiot.common import (
     MILLISECONDS_MAX,
     Broken,
     Draft,
-    add_value,
     an_object,
     identify,
+    identity_alone,
     imei_of,
     load_object,
     online,
+    plain_number,
     push_seconds,
     refused,
     said,
@@ -39,8 +39,9 @@ from schemas.nbiot.common import (
 )
 from schemas.payload import Unreadable, load_json, shown
 from schemas.plain import MILLISECONDS_FROM
-from schemas.reading import Decoder, Part
+from schemas.reading import Decoder, Name, Part
 from schemas.rejection import Reason
+from schemas.remember import remembering
 
 _PATH = re.compile(r"([0-9]{1,5})_([0-9]{1,5})_([0-9]{1,5})")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
@@ -49,6 +50,8 @@ _OF_THE_ENVELOPE = frozenset({"imei", "dev_id", "pid", "dev_name", "type", "at"}
 _of_a_point = itemgetter("type", "ds_id", "value", "at", "imei", "dev_id")
 _DEVICES = 10**18
 """The platform's ids have 9 or 10 digits."""
+_Point = tuple[Name, float, float, int, str, bytes]
+"""A reading as a name, value, time and place in the message; the alias of its terminal; what it is known by."""
 _OF_THE_REPORT = frozenset({"id", "version", "sys"})
 
 
@@ -81,49 +84,61 @@ def _parts(content: Any, time: float) -> list[Part]:
         except Unreadable as fault:
             return [refused(fault, time or _own_time(content), content)]
     parts, index, broken = [], 0, Broken()
+    points: list[_Point] = []
     broken.timed = time > 0
     for item in content:
+        if point := _usual(item, index):
+            points.append(point)
+            index += 1
+            continue
         if broken.full and not (isinstance(item, dict) and item):
             broken.count(index)
             index += 1
             continue
         try:
-            if part := _usual(item, index):
-                index += 1
-            else:
-                part, index = _part(item, time, index)
+            part, index = _part(item, time, index)
             parts.append(part)
         except Unreadable as fault:
             broken.add(fault, index)
             broken.timed = broken.timed or _own_time(item) > 0
             index += 1
+    if points:
+        parts.append(_together(points))
     return [*parts, *broken.parts(parts, content)]
 
 
-def _usual(item: Any, index: int) -> Part | None:
-    """The part of a data point as documented: a number, its time, the IMEI and the device's id. None: ask `_part`.
+def _usual(item: Any, index: int) -> _Point | None:
+    """A data point as documented: a number, its time, the IMEI and the device's id. None: ask `_part`.
 
-    Arrays of the old suite consist of such, each a part: both answer the same, this in half the time.
+    Arrays of the old suite consist of such: both read the same, this in a third of the time.
     """
     try:
-        kind, stream, value, at, imei, device = _of_a_point(item)
+        kind, stream, sent, at, imei, device = _of_a_point(item)
     except (KeyError, TypeError):
         return None
     if not (
         type(kind) is type(at) is type(device) is int
+        and kind == 1
         and type(stream) is str
         and stream
-        and (kind, "messageType" in item) == (1, False)
+        and "messageType" not in item
         and MILLISECONDS_FROM <= at < MILLISECONDS_MAX
         and 0 <= device < _DEVICES
         and (digits := imei_of(imei))
-        and type(value) is float
+        and (value := plain_number(name := _name(stream), sent)) is not None
     ):
         return None
-    code, time = f"imei:{digits}", at / 1000
-    part = Part(indexes=[], aliases={f"onenet:{device}": code})
-    add_value(part, code, _name(stream), value, time, index)
-    return identify(part, "onenet", str(device), stream, time)
+    code, time, own = f"imei:{digits}", at / 1000, str(device)
+    known = identity_alone("onenet", own, stream, name, time, value)
+    return (code, name), value, time, index, "onenet:" + own, known
+
+
+def _together(points: list[_Point]) -> Part:
+    """The part of data points, of which each counts by itself."""
+    names, values, times, indexes, aliases, identities = map(list, zip(*points, strict=True))
+    codes = {alias: code for alias, (code, _) in zip(aliases, names, strict=True)}
+    units: list[str | None] = [None] * len(points)
+    return Part(names, units, values, times, indexes, identities=identities, aliases=codes)
 
 
 def _own_time(content: Any) -> float:
@@ -197,7 +212,7 @@ def _point(item: dict[str, Any], draft: Draft) -> str:
     return stream
 
 
-@lru_cache(maxsize=4096)
+@remembering
 def _name(stream: str) -> str:
     """A stream's name as a metric: an LwM2M path in the form that the catalogue and SenML have."""
     path = _PATH.fullmatch(stream)

@@ -4,6 +4,7 @@ Shapes and bad inputs of the vendors are golden folders: alibaba, thingsboard, j
 """
 
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from schemas.message import Message
 from schemas.path import MISSING, PathError
 from schemas.path import Path as JsonPath
 from schemas.routes import Routes, RoutesError
+from tests.schemas.parts import taken_apart
 
 VENDORS = Path(str(files("schemas"))) / "data" / "vendors.toml"
 DECODE = Decode(Routes.load(VENDORS), 10_000, Registry())
@@ -266,3 +268,52 @@ def test_a_long_key_around_many_values_is_not_copied_for_each():
         (n, "invalid_name") for n in range(3)
     ]
     assert len(part.identity) < 1000
+
+
+VALUES = st.sampled_from([1.5, 7, 2**60, 100.0, True, "21.5", "text", "", None, {"deep": math.inf}])
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"v": st.dictionaries(st.sampled_from(["a", "/b", "rsrp", "imsi", "\ud800", "m" * 257]), VALUES, max_size=3)},
+        optional={"t": st.sampled_from([1763710001, 1763710001000, 0, "noon"]), "u": st.sampled_from(["Cel", 5]),
+                  "n": st.sampled_from(["n1", 5, None])},
+    ),
+    max_size=2,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    terminals=st.dictionaries(st.sampled_from("abcd"), RECORDS, min_size=1),
+    fields=st.sampled_from([{}, {"unit": ["u"]}, {"identity": ["n"]}, {"unit": ["u"], "identity": ["n"]}]),
+)
+def test_terminals_of_one_message_are_known_as_alone(terminals, fields):
+    """What a terminal says among others has the identity that it has in a message of its own, put together or not."""
+    rule = {"each": "{id}[*]", "values": ["v.{metric}"], "time": ["t"], **fields}
+
+    def parts(message):
+        found = taken_apart(decoded(message, **rule))
+        return [part for part in found if part.names or part.events]
+
+    def known(part):
+        readings = zip(part.names, part.units, part.values, part.times, strict=True)
+        return part.identity, part.absolute, list(readings), [(e.name, e.time, e.body) for e in part.events]
+
+    alone = [known(part) for id_, records in terminals.items() for part in parts({id_: records})]
+    among = parts(terminals)
+    assert sorted(map(known, among), key=repr) == sorted(alone, key=repr)
+    places = [index for part in among for index in part.indexes]
+    assert len(places) == len(set(places))
+
+
+def test_terminals_with_one_reading_are_one_part():
+    """Terminals that say one number each are one part with an identity for each; others have a part of their own."""
+    records = {
+        "a": [{"v": {"x": 1}, "t": 1763710001}],
+        "b": [{"v": {"x": 2, "y": 3}, "t": 1763710001}],
+        "c": [{"v": {"x": 4}}],
+        "d": [{"v": {"x": 5}, "t": 1763710001}],
+    }
+    parts = decoded(records, each="{id}[*]", values=["v.{metric}"], time=["t"])
+    assert [part.values for part in parts] == [[2.0, 3.0], [4.0], [1.0, 5.0]]
+    assert [part.indexes for part in parts] == [[1, 2], [3], [0, 4]]
+    assert [len(part.identities) for part in parts] == [0, 0, 2]

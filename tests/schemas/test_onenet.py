@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from schemas.message import Message
 from schemas.nbiot import onenet
 from schemas.nbiot.onenet_envelope import signed
 from tests.onenet import KEY, NONCE, TOKEN, encrypted, signature
+from tests.schemas.parts import taken_apart
 
 POINT = {"at": 1763712000407, "imei": "860000000000009", "type": 1, "ds_id": "3303_0_5700", "value": 21.5,
          "dev_id": 523444202}  # fmt: skip
@@ -36,7 +38,7 @@ ITEM = st.fixed_dictionaries({}, optional={
 
 def parts_of(push, decode=onenet.decoder()):  # noqa: B008 - pure
     payload = push if isinstance(push, bytes) else json.dumps(push).encode()
-    return decode(Message("t", payload, 1763712000.0))
+    return taken_apart(decode(Message("t", payload, 1763712000.0)))
 
 
 def test_the_signature_of_an_address_check():
@@ -168,6 +170,37 @@ def test_a_point_in_an_array_reads_as_it_does_alone(change, missing):
     assert refused[0] == refused[1]
     if alone.names or alone.events:
         assert alone == among
+
+
+DEVICES = {1: "860000000000009", 2: "860000000000017", 3: ""}
+POINTS = st.lists(
+    st.fixed_dictionaries({
+        "ds_id": st.sampled_from(["3303_0_5700", "temperature", "rsrp", "\ud800"]),
+        "dev_id": st.sampled_from([*DEVICES]),
+        "value": st.sampled_from([1.5, 7, 2**60, 100.0, True, "21.5", "text", ""]),
+        "at": st.sampled_from([1763712000407, 1763712060407]),
+    }), min_size=1, max_size=6,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=POINTS)
+def test_points_of_an_array_count_by_themselves(changes):
+    """Points in one array are the parts that they are alone, each at its place, whichever are put together."""
+    points = [POINT | change | {"imei": DEVICES[change["dev_id"]]} for change in changes]
+    alone = [parts_of({"msg": point})[0] for point in points]
+    for place, part in enumerate(alone):
+        part.indexes = [place for _ in part.indexes]
+        part.events = [replace(event, index=place) for event in part.events]
+    among = parts_of({"msg": points})
+    assert sorted(among, key=repr) == sorted(alone, key=repr)
+
+
+def test_points_as_documented_are_one_part():
+    """An array of points as documented is one part, in which each reading has its own identity."""
+    payload = json.dumps({"msg": [POINT, POINT | {"value": 22}]}).encode()
+    [part] = onenet.decoder()(Message("t", payload, 1763712000.0))
+    assert len(set(part.identities)) == len(part.values) == 2
 
 
 @settings(max_examples=300, deadline=None)

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas import scan, senml
+from schemas.name import MAX_NAME_CHARACTERS
 from schemas.payload import Unreadable, load_json
 
 RECORD = {"n": "a:x", "u": "Cel", "v": 1.5, "t": 1763712000}
@@ -41,7 +42,7 @@ JUNK = st.sampled_from(
 def _compiled():
     scan.prepare()
     yield
-    scan._scan = None  # other tests want lists
+    scan._loop = None  # other tests want lists
 
 
 def assert_read_alike(payload):
@@ -110,8 +111,10 @@ def test_numbers_are_rounded_as_python_rounds_them(text):
         ([RECORD] * 10_000, True),
         ([{"n": "x", "v": 1}] * scan.RECORDS_MAX, True),
         ([{"n": "x", "v": 1}] * (scan.RECORDS_MAX + 1), False),
-        ([{"bn": "b" * 100_000, "v": 1}] + [{"n": "x", "v": 1}] * 82, True),
-        ([{"bn": "b" * 100_000, "v": 1}] + [{"n": "x", "v": 1}] * 83, False),
+        ([{"bn": "b" * (MAX_NAME_CHARACTERS - 1), "v": 1}, {"n": "x", "v": 1}], True),
+        ([{"bn": "b" * (MAX_NAME_CHARACTERS - 1), "v": 1}, {"n": "xy", "v": 1}], False),
+        ([{"n": "b" * MAX_NAME_CHARACTERS, "v": 1}] * 3, True),
+        ([{"n": "b" * (MAX_NAME_CHARACTERS + 1), "v": 1}] * 3, False),
     ],
 )
 def test_room_is_known(pack, scanned):
@@ -139,8 +142,9 @@ for more in (loose, b'{"v":1e23,"t":1e23,"v":1e23}'):  # a record too many, and 
     assert scan.columns(b'[' + b','.join([*full, more]) + b']') is None
     assert scan.columns(b'[' + b','.join([*full[:-1], more]) + b']') is None or more is loose
 try:
-    scan._scan(*(part[:3] for part in (scan.np.frombuffer(bytearray(pack), 'u1'), scan._secret)), *[
-        getattr(scan._scratch, name) for name in ("names", "ends", "hashes", "units", "unit_of", "numbers", "loose")])
+    scan._loop.scan(*(part[:3] for part in (scan.np.frombuffer(bytearray(pack), 'u1'), scan._secret)), *[
+        getattr(scan._scratch, name)
+        for name in ("whole_name", "names", "hashes", "units", "unit_of", "numbers", "loose")])
 except IndexError:
     print("checked")
 """

@@ -61,10 +61,10 @@ def test_vectors_resolve_as_the_rfc_says(vector, encode):
 def test_integer_labels_mean_the_same_as_text_labels(vector):
     """A pack in CBOR with integer labels gives the part that the pack in JSON gives."""
     from_json = decode(Message("t", json.dumps(vector["pack"]).encode(), 0.0))
-    assert decode(Message("t", to_cbor(vector["pack"]), 0.0)) == [
-        senml.read(load_json(json.dumps(vector["pack"]).encode()))
-    ]
-    assert resolved(from_json[0], 0) == resolved(decode(Message("t", to_cbor(vector["pack"]), 0.0))[0], 0)
+    [from_cbor] = decode(Message("t", to_cbor(vector["pack"]), 0.0))
+    from_cbor.indexes = list(from_cbor.indexes)
+    assert from_cbor == senml.read(load_json(json.dumps(vector["pack"]).encode()))
+    assert resolved(from_json[0], 0) == resolved(from_cbor, 0)
 
 
 RECORD = {"n": "a:temperature", "v": 1}
