@@ -23,6 +23,10 @@ SPELLINGS_MAX = 20_000
 """A unit may be written with blanks in many ways; what is not remembered is looked up reading by reading."""
 METRICS_MAX = 32_768
 """Metric ids are smallint."""
+SERIES_MAX = 100_000_000
+"""Series remembered, 40 to 64 bytes each: of a third of the province's terminals, or one's name in any spelling."""
+EVENTS_MAX = 1_000_000
+"""Names of events remembered, 0.4 kB each; senders may make up as many as they like."""
 
 ENTRY = np.dtype([("terminal", "i4"), ("metric", "i2"), ("cell", "i2"), ("unit", "i2"), ("conversion", "i2"),
                   ("gateway", "i4")])  # fmt: skip
@@ -76,10 +80,13 @@ class Registry:
         self._unit_count = 1
         self._conversions: dict[tuple[float, float], int] = {(1.0, 0.0): 0}
         self.conversion_table = np.array([[1.0, 0.0]])
+        self.generation = 0
+        """Another one after each `clear`."""
         self.clear()
 
     def clear(self) -> None:
         """Forget every series and metric, as after a change of the registry; units stay."""
+        self.generation += 1
         self.metrics.clear()
         self._index = HashIndex()
         self._events: dict[Name, tuple[Terminal, str]] = {}
@@ -89,6 +96,11 @@ class Registry:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is remembered that it is time to `clear` and begin anew."""
+        return self._count > SERIES_MAX or len(self._events) > EVENTS_MAX
 
     def division_of(self, place: Place) -> int | None:
         """Where a message is from: as its topic says, else where its gateway is registered."""

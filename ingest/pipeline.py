@@ -1,11 +1,11 @@
 """The way of a reading through the service. Start here.
 
-    broker, HTTP push -> receive -> decode -> batch -> resolve, seal, write (one transaction) -> acknowledge
+    broker, HTTP push -> receive -> decode -> batch -> resolve, seal -> write (one transaction) -> acknowledge
 
-The loop receives, decodes and acknowledges; a thread writes. One batch is being written, one may wait,
-one is being filled. A message is acknowledged after the commit of the transaction that stores it, never before;
-what is not acknowledged comes again, and the ledger knows it. Backpressure is the window of
-unacknowledged messages and nothing else: a worker that can't write stops reading.
+The loop does all but one thing: a thread writes, and resolves what needs the database. One batch is being written,
+one may wait, one is being filled. A message is acknowledged after the commit of the transaction that stores it, never
+before; what is not acknowledged comes again, and the ledger knows it. Backpressure is the window of unacknowledged
+messages and nothing else: a worker that can't write stops reading.
 """
 
 import asyncio
@@ -60,13 +60,13 @@ class Pipeline:
         self._batch_seconds = settings.batch_seconds
         self._source = source
         self._decode = decode
+        self._writer = writer
         self._metrics = metrics
         self._clock = clock
         self._command = command
         self._numbering = None if settings.share_group else Numbering()
         self._room = asyncio.Semaphore(1)
-        """One batch may wait for the writer. Room comes when the one before it waits for the database only: then
-        the loop decodes without taking the GIL from a writer that needs it (measured: look-ups of 5 ms, not 14)."""
+        """One batch may wait for the writer. Room comes when the one before it waits for the database only."""
         loop = asyncio.get_running_loop()
         self._thread = WriterThread(
             writer,
@@ -114,9 +114,15 @@ class Pipeline:
             self._thread.break_off(BROKEN_OFF_SECONDS)
 
     def oldest_seconds(self) -> float:
-        """Age of the oldest message that is received and not yet committed; 0 without any."""
-        oldest = next((b.messages[0] for b in (*self._unsettled, self._filling) if b.messages), None)
-        return max(0.0, self._clock() - oldest.received_at) if oldest else 0.0
+        """Age of the oldest message that is here and not yet committed; 0 without any.
+
+        All are looked at, 3 ms for three batches: senders take turns, so the first of a batch may be its newest.
+        """
+        batches = (*self._unsettled, self._filling)
+        arrivals = [message.received_at for batch in batches for message in batch.messages]
+        if (since := self._source.waiting_since()) is not None:
+            arrivals.append(since)
+        return max(0.0, self._clock() - min(arrivals)) if arrivals else 0.0
 
     def quiet_seconds(self) -> float:
         """How long nothing has come, with nothing left to commit; 0 while there is."""
@@ -134,7 +140,7 @@ class Pipeline:
             if self._is_due(quiet=not messages):
                 await self._hand_over()
         await self._hand_over()
-        self._thread.put(None)
+        self._thread.end()
 
     async def _receive(self) -> list[Message] | None:
         """Messages; none once the source has stopped; None when it was quiet and a batch waits."""
@@ -206,9 +212,10 @@ class Pipeline:
     async def _hand_over(self) -> None:
         """Give the batch to the writer, once there is room: beyond that the broker keeps what comes."""
         if self._filling.messages:
+            ready = self._writer.ready(self._filling)
             await self._room.acquire()
             self._unsettled.append(self._filling)
-            self._thread.put(self._filling)
+            self._thread.put(self._filling, ready)
             self._filling = Batch()
             self._undecoded_bytes = 0
 

@@ -51,6 +51,8 @@ class Sealed:
     """Of refused readings those that show their terminal alive: known, neither late nor an offline notice."""
     moves: list[SealedEvent] = field(default_factory=list)
     """One for each terminal that came through a gateway that this worker has not met it at."""
+    generation: int = 0
+    """Of the registry that its ids are from."""
 
     def without(self, known: Mask) -> "Sealed":
         """What is left without the parts that are known already."""

@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ import structlog
 
 from ingest.batch import Batch
 from ingest.births import Decoded
+from ingest.sealed import Sealed
 from ingest.store import Outcome
 from ingest.write import RefusedError, UnavailableError, Writer
 from schemas.reading import Part
@@ -74,7 +74,7 @@ class Once:
 
 
 class WriterThread:
-    """Batches in by `put`, None to end.
+    """Batches in by `put`, until `end`.
 
     Called for each batch: `decoded` once all of it is, `sealed` when only the database is still to be waited
     for, `landed` when it is committed; and `settled` for each piece of it that is, first.
@@ -97,12 +97,16 @@ class WriterThread:
         self._sealed = sealed
         self._settled = settled
         self._landed = landed
-        self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[tuple[Batch, Sealed | None] | None] = queue.SimpleQueue()
         self._stop = threading.Event()
 
-    def put(self, batch: Batch | None) -> None:
-        """Hand over a batch, or None for the end. From any thread."""
-        self._batches.put(batch)
+    def put(self, batch: Batch, ready: Sealed | None = None) -> None:
+        """Hand over a batch, sealed where it is. From any thread."""
+        self._batches.put((batch, ready))
+
+    def end(self) -> None:
+        """No batch comes any more. From any thread."""
+        self._batches.put(None)
 
     def stop(self) -> None:
         """Give up waiting for the database. From any thread."""
@@ -113,19 +117,20 @@ class WriterThread:
         self._when_available(self._writer.connect)
 
     def run(self) -> None:
-        """Land batches until None comes. Raises `StoppedError`."""
+        """Land batches until the end. Raises `StoppedError`."""
         try:
-            while batch := self._next():
+            while item := self._next():
+                batch, ready = item
                 self.writing_since = time.monotonic()
                 decoded = self._when_available(partial(self._writer.decode, batch))
                 self._decoded(decoded)
-                self._land(decoded.batch, Once(self._sealed))
+                self._land(decoded.batch, Once(self._sealed), ready)
                 self.writing_since = None
                 self._landed()
         finally:
             self._writer.close()
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> tuple[Batch, Sealed | None] | None:
         """The next batch; the database is looked after while there is none."""
         while True:
             try:
@@ -144,11 +149,18 @@ class WriterThread:
         else:
             self.database_up = True
 
-    def _land(self, batch: Batch, sealed: Callable[[], object], *, last_resort: bool = False) -> None:
+    def _land(
+        self,
+        batch: Batch,
+        sealed: Callable[[], object],
+        ready: Sealed | None = None,
+        *,
+        last_resort: bool = False,
+    ) -> None:
         """Store a batch, by halves where the database refuses it: a message that it refuses alone is rejected."""
         begun = time.perf_counter()
         try:
-            outcome = self._when_available(lambda: self._writer.write(batch, sealed))
+            outcome = self._when_available(lambda: self._writer.write(batch, sealed, ready))
         except RefusedError as error:
             if last_resort:
                 raise RuntimeError(f"a rejection itself is refused: {error}") from error
@@ -199,8 +211,8 @@ def _as_rejection(batch: Batch, error: RefusedError) -> Batch:
     refusal = Refusal(None, Reason.UNSUPPORTED, f"the database refuses it ({error})")
     refused = []
     for part in batch.parts:
-        refused += [replace(refusal, index=i) for i in part.indexes]
-        refused += [replace(refusal, index=event.index, event=True) for event in part.events]
+        refused += [refusal.at(i) for i in part.indexes]
+        refused += [refusal.at(event.index, event=True) for event in part.events]
         refused += part.refusals
     absolute = any(part.absolute for part in batch.parts)
     rejection = Batch()

@@ -18,7 +18,7 @@ ONE_STORAGE = pytest.mark.parametrize("storage", ["postgres"], indirect=True)
 def _nothing_compiled():
     """Benchmarks compile the reader of packs in this process; other tests want lists."""
     yield
-    scan._scan = None
+    scan._loop = None
 
 
 def sample(path, name, **labels):

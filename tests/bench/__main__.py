@@ -7,11 +7,15 @@ the clock starts when the worker goes on. CPU is the worker's process. Ratios ar
 import argparse
 import os
 import platform
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psycopg
@@ -26,6 +30,7 @@ from tests.postgres import Postgres, program_folders, timescale_programs
 
 TERMINALS = 100_000
 BATCH = 20_000
+COLUMNS = ("case", "messages/s", "readings/s", "CPU us/message", "CPU us/reading", "of COPY ceiling")
 
 
 def ceiling(url: str, count: int) -> float:
@@ -47,13 +52,35 @@ def ceiling(url: str, count: int) -> float:
     return count / seconds
 
 
-def case(port: int, url: str, version: str, size: int, messages: int) -> tuple[float, float]:
+class Case(NamedTuple):
+    """What is sent to a worker, and how it runs."""
+
+    name: str
+    version: str
+    size: int
+    messages: int
+    alone: bool = False
+    """On one processor, as `taskset` has it; the scheduler keeps others off while it is busy."""
+
+
+CASES = (
+    Case("MQTT 5, packs of 100", "5", 100, 20_000),
+    Case("MQTT 5, packs of 100, on one processor", "5", 100, 20_000, alone=True),
+    Case("MQTT 5, one reading", "5", 1, 300_000),
+    Case("MQTT 3.1.1, packs of 100", "3.1.1", 100, 5_000),
+    Case("MQTT 3.1.1, one reading", "3.1.1", 1, 30_000),
+)
+AS_IT_COMES = Case("aiomqtt as it comes, one reading", "3.1.1", 1, 100_000)
+OURS = "MQTT 5, one reading"
+
+
+def committed(port: int, url: str, case: Case) -> tuple[float, float]:
     """Messages a second committed, and microseconds of the worker's CPU a message."""
-    settings = {"mqtt_url": f"mqtt://127.0.0.1:{port}", "database_url": url, "mqtt_version": version}
+    settings = {"mqtt_url": f"mqtt://127.0.0.1:{port}", "database_url": url, "mqtt_version": case.version}
     with tempfile.TemporaryDirectory() as folder, Held(Path(folder) / "worker.log", **settings) as worker:
-        cost = drained(worker, port, size, messages)
+        cost = drained(worker, port, case)
         worker.terminate()
-    before = TERMINALS + messages * size
+    before = TERMINALS + case.messages * case.size
     with psycopg.connect(url) as conn:
         stored = conn.execute("SELECT count(*) FROM reading").fetchone()
         assert stored == (before,), stored
@@ -61,19 +88,41 @@ def case(port: int, url: str, version: str, size: int, messages: int) -> tuple[f
     return cost
 
 
-def drained(worker: Held, port: int, size: int, messages: int) -> tuple[float, float]:
-    """As `case`, of a worker that was started just now."""
+def drained(worker: Held, port: int, case: Case) -> tuple[float, float]:
+    """As `committed`, of a worker that was started just now."""
     worker.wait_ready()
     publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
     wait_accounted([worker], TERMINALS)
     time.sleep(COMPILED_SECONDS)
+    if case.alone:
+        worker.keep_to_one_processor()
     worker.hold()
-    publish("127.0.0.1", port, list(packs(size, readings(messages * size, TERMINALS, time.time() - 120))))
-    cpu, begun = worker.cpu_seconds(), time.perf_counter()
+    count = case.messages * case.size
+    publish("127.0.0.1", port, list(packs(case.size, readings(count, TERMINALS, time.time() - 120))))
+    cpu, begun = worker.cpu_seconds(), time.time()
     worker.go()
-    wait_accounted([worker], TERMINALS + messages * size)
-    seconds, cpu = time.perf_counter() - begun, worker.cpu_seconds() - cpu
-    return messages / seconds, cpu / messages * 1e6
+    wait_accounted([worker], TERMINALS + count)
+    seconds = worker.metrics()("last_commit_timestamp_seconds") - begun
+    cpu = worker.cpu_seconds() - cpu
+    return case.messages / seconds, cpu / case.messages * 1e6
+
+
+def as_it_comes(port: int, messages: int) -> tuple[float, float]:
+    """Messages a second that aiomqtt receives in a process of its own, and microseconds of its CPU a message."""
+    columns = readings(messages, TERMINALS, time.time() - 120)
+    made = [(f"bench/{topic}", payload) for topic, payload in packs(1, columns)]
+    command = [sys.executable, "-m", "tests.bench.received", "--port", str(port), "--count", str(messages)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "subscribed\n"
+        process.send_signal(signal.SIGSTOP)
+        try:
+            publish("127.0.0.1", port, made)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        begun = time.perf_counter()
+        cpu = float(process.stdout.readline())
+        return messages / (time.perf_counter() - begun), cpu / messages * 1e6
 
 
 def main() -> None:
@@ -98,34 +147,38 @@ def main() -> None:
         broker = stack.enter_context(Mosquitto(config, port, folder))
         table = Table(title=f"{storage} on {server_version}, Python {platform.python_version()}, "
                             f"{os.cpu_count()} cores shared by all; median of {arguments.runs}")  # fmt: skip
-        for column in (
-            "case",
-            "messages/s",
-            "readings/s",
-            "CPU us/message",
-            "CPU us/reading",
-            "of COPY ceiling",
-        ):
+        for column in COLUMNS:
             table.add_column(column, justify="right" if table.columns else "left")
-        cases = [
-            ("MQTT 5, packs of 100", "5", 100, 20_000),
-            ("MQTT 5, one reading", "5", 1, 300_000),
-            ("MQTT 3.1.1, packs of 100", "3.1.1", 100, 5_000),
-            ("MQTT 3.1.1, one reading", "3.1.1", 1, 30_000),
-        ]
-        for name, version, size, messages in cases:
-            if arguments.only and arguments.only not in name:
-                continue
-            n = int(messages * arguments.scale)
-            runs, ceilings = [], []
-            for _ in range(arguments.runs):
-                ceilings.append(ceiling(url, 2_000_000))
-                runs.append(case(broker.port, url, version, size, n))
-            rate, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
-            ratio = statistics.median(r[0] * size / c for r, c in zip(runs, ceilings, strict=True))
-            table.add_row(name, f"{rate:,.0f}", f"{rate * size:,.0f}", f"{cpu:.1f}", f"{cpu / size:.2f}",
-                          f"{ratio:.2f} of {statistics.median(ceilings):,.0f}")  # fmt: skip
-        Console(width=140).print(table)
+        rates = {}
+        for whole in (*CASES, AS_IT_COMES):
+            case = whole._replace(messages=int(whole.messages * arguments.scale))
+            if not arguments.only or arguments.only in case.name:
+                rates[case.name], row = measured(broker.port, url, case, arguments.runs)
+                table.add_row(case.name, *row)
+        Console(width=150).print(table)
+    if {OURS, AS_IT_COMES.name} <= rates.keys():
+        ratio = rates[OURS] / rates[AS_IT_COMES.name]
+        print(f"{OURS}, committed: {ratio:.1f} times what {AS_IT_COMES.name} receives")
+
+
+def measured(port: int, url: str, case: Case, runs: int) -> tuple[float, list[str]]:
+    """Messages a second, and the rest of the table's row: medians of so many runs."""
+    costs, ratios, ceilings = [], [], []
+    for _ in range(runs):
+        if case.name == AS_IT_COMES.name:
+            costs.append(as_it_comes(port, case.messages))
+        else:
+            ceilings.append(ceiling(url, 2_000_000))
+            costs.append(committed(port, url, case))
+            ratios.append(costs[-1][0] * case.size / ceilings[-1])
+    rate, cpu = (statistics.median(column) for column in zip(*costs, strict=True))
+    beside = (
+        f"{statistics.median(ratios):.2f} of {statistics.median(ceilings):,.0f}"
+        if ratios
+        else "stores nothing"
+    )
+    figures = [f"{rate:,.0f}", f"{rate * case.size:,.0f}", f"{cpu:.1f}", f"{cpu / case.size:.2f}", beside]
+    return rate, figures
 
 
 if __name__ == "__main__":

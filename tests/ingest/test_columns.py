@@ -43,10 +43,10 @@ PACKS = [
 @pytest.fixture
 def compiled(monkeypatch):
     """Whether packs are scanned: on until it is called with False."""
-    monkeypatch.setattr(scan, "_scan", None)
+    monkeypatch.setattr(scan, "_loop", None)
     scan.prepare()
-    there = scan._scan
-    return lambda on: monkeypatch.setattr(scan, "_scan", there if on else None)
+    there = scan._loop
+    return lambda on: monkeypatch.setattr(scan, "_loop", there if on else None)
 
 
 def stored(database, packs):

@@ -48,7 +48,7 @@ class Desk:
         """As the thread does it, with halving; answers the number of messages that each piece was."""
         self.outcomes.clear()
         self.thread.put(self.batch(*packs))
-        self.thread.put(None)
+        self.thread.end()
         self.thread.run()
         return [len(batch.messages) for batch, *_ in self.outcomes]
 
@@ -289,7 +289,7 @@ def test_what_waits_for_a_silent_server_is_broken_off(desk, database, monkeypatc
     with database.locked():
         desk.outcomes.clear()
         desk.thread.put(desk.batch(series("imei:868800000000001/temperature", 2.0)))
-        desk.thread.put(None)
+        desk.thread.end()
         writing = threading.Thread(target=desk.thread.run)
         writing.start()
         with structlog.testing.capture_logs() as logs:
