@@ -53,7 +53,7 @@ def test_every_element_is_counted(dialect, garbage):
         chain(*(range(r.index, r.index + r.count) for r in refusals), *(part.indexes for part in parts))
     )
     assert sorted(places) == list(range(BAD + GOOD))
-    assert sum(entry.get("count", 1) for entry in details(refusals).obj) == BAD
+    assert sum(entry.count for entry in details(refusals).obj) == BAD
     batch = Batch()
     assert batch.add(Message("t", b"", 0.0), Place(None, None), parts) == BAD + GOOD
 
