@@ -79,9 +79,11 @@ class Batch:
 
     def _add_apart(self, part: Part) -> None:
         """A part whose readings count by themselves."""
-        prefixes = map(_locality, part.times)
-        self.digests += [prefix + sha256(identity).digest()[:13]
-                         for prefix, identity in zip(prefixes, part.identities, strict=True)]  # fmt: skip
+        prefixes: dict[float, bytes] = {}
+        for identity, time in zip(part.identities, part.times, strict=True):
+            hour = time // 3600
+            prefix = prefixes.get(hour) or prefixes.setdefault(hour, _locality(time))
+            self.digests.append(prefix + sha256(identity).digest()[:13])
         self.counts += [1] * len(part.values)
         self._add_columns(part)
 

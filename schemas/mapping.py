@@ -8,6 +8,7 @@ values; terminals that say one number each share a part, and are known as if eac
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -30,6 +31,10 @@ from schemas.plain import MILLISECONDS_FROM
 from schemas.reading import RELATIVE_BELOW, Decoder, Event, Part
 from schemas.rejection import Reason
 
+CODES_MAX = 16_384
+"""Remembered by a rule: the terminals of many gateways."""
+CODE_OF_CHARACTERS = 512
+"""As much as two codes; a key may be as long as a payload."""
 IMEI_DIGITS = 15
 _IMEI = re.compile(r"(?:(?i:urn:)?(?i:imei:))?([0-9]{15})")
 
@@ -71,7 +76,7 @@ def compile_mapping(rules: Sequence[Rule], route: str, places: Mapping[str, int]
     """The decoder of a mapping on a route; `places` are the named levels of its topics. Raises `MappingError`."""
     if not rules:
         raise MappingError("it has no rule")
-    compiled = [_Rule(rule) for rule in rules]
+    compiled = [_Rule(rule, places) for rule in rules]
 
     def decode(message: Message) -> list[Part]:
         levels = message.topic.split("/")
@@ -112,7 +117,8 @@ _Scopes = tuple[Any, Any]
 class _Rule:
     """A rule, compiled. Raises `MappingError`."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, places: Collection[str]) -> None:
+        """`places`: the names that are kept of a topic."""
         if not rule.values or not rule.code:
             raise MappingError(
                 "code and values may be left out, but not empty" if rule.code else "code is empty"
@@ -133,6 +139,11 @@ class _Rule:
         keys_are_metrics = path.members_of and path.members_of == self._metric.whole
         self._members = path if keys_are_metrics and not others else None
         """The path to an object whose keys are the metrics, as in most mappings."""
+        holes = dict.fromkeys((*self._code.holes, *self._imei.holes))
+        all_kept = holes.keys() <= {*places, *self.each.kept}
+        self._kept_of = itemgetter(*holes) if holes and all_kept else None
+        """What the code depends on, where it can't be anything else."""
+        self._codes: dict[Any, str] = {}
         self._time_key = self._time[0].only_key if self._time else None
         self._is_usual = rule.constant is None and not rule.unit and not (rule.value and rule.time)
         """Whether a number where it is looked for is a reading as it stands, of its record's time."""
@@ -217,7 +228,19 @@ class _Rule:
         return numbered or (not isinstance(time, Unreadable) and time > 0)
 
     def _terminal(self, kept: dict[str, str], scopes: _Scopes) -> str:
-        """The terminal's code. Raises `Unreadable`."""
+        """The terminal's code, remembered by what it is made of. Raises `Unreadable`."""
+        if not self._kept_of:
+            return self._made(kept, scopes)
+        names = self._kept_of(kept)
+        if (code := self._codes.get(names)) is None:
+            code = self._made(kept, scopes)
+            if len(self._codes) >= CODES_MAX:
+                self._codes.clear()
+            if len(repr(names)) <= CODE_OF_CHARACTERS:
+                self._codes[names] = code
+        return code
+
+    def _made(self, kept: dict[str, str], scopes: _Scopes) -> str:
         if (
             self._rule.imei
             and (imei := self._imei.fill(kept, scopes))

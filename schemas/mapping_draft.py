@@ -76,7 +76,8 @@ def _together(route: str, alone: list[tuple[str, Row]]) -> Part:
     """The part of terminals with one reading each, which count by themselves."""
     names, times, values, units, indexes = _columns([row for _, row in alone])
     pairs: list[Name] = [(code, name) for (code, _), name in zip(alone, names, strict=True)]
-    identities = [identity_alone(route, code, "", *row[:4]) for code, row in alone]
+    identities = [identity_alone(route, code, "", name, time, value, unit)
+                  for code, (name, time, value, unit, _) in alone]  # fmt: skip
     return Part(pairs, units, values, times, indexes, identities=identities)
 
 

@@ -63,6 +63,8 @@ class Path:
         self.only_key = only if isinstance(only, str) else None
         """The key that is the whole path."""
         last = self._beyond[0] if len(self._beyond) == 1 else None
+        self.kept = [step.name for step in steps if isinstance(step, _Capture)]
+        """The names under which keys are kept on the way."""
         self.members_of = last.name if isinstance(last, _Capture) else ""
         """The name in a path such as `params.{name}`, straight to an object and to each of its members."""
 
@@ -128,6 +130,7 @@ class Text:
             (before, hole, single(hole)) for before, hole in zip(pieces[::2], pieces[1::2], strict=False)
         ]
         self._end = pieces[-1]
+        self.holes = pieces[1::2]
 
     def fill(self, kept: Mapping[str, str], scopes: Sequence[Any]) -> str | None:
         """The text with its holes filled; None where one of them has nothing to fill it, or more than a code has.

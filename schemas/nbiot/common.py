@@ -194,7 +194,7 @@ def plain_number(name: str, value: Any) -> float | None:
     return None
 
 
-@remembering
+@lru_cache(maxsize=4096)  # of names that were looked at: no longer than a metric's
 def _is_plain(name: str) -> bool:
     """Whether any number of this name is a reading as it stands."""
     return name != "" and _fold(name) not in _SIGNALS and not is_identity(name)
