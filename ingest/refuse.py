@@ -1,7 +1,7 @@
 """Why readings are refused: reasons of all of a batch at once, words for the first of each part. Pure.
 
 Words cost 2 us a reading until they are stored, and a gateway gone wrong brings packs of nothing else: beyond the first
-so many of a part, neighbours that are refused for the same reason are one `Refusal` with a count.
+so many of a message, neighbours of a part that are refused for the same reason are one `Refusal` with a count.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from ingest.sealed import Mask, Refusals, Targets
 from schemas.rejection import Reason, Refusal
 
 WORDED = 5
-"""Refused readings of a part that are told in words: what is wrong shows in the first few."""
+"""Refused readings of a message that are told in words: what is wrong shows in the first few."""
 ZONE_SECONDS = 8 * 3600
 """Shandong is UTC+8: local time written as UTC is this far ahead."""
 DAY_SECONDS = 86_400
@@ -46,17 +46,20 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
     of_names = {n: targets.refused[batch.columns.name(int(bad.reading[n]))] for n in missing}
     codes = _codes(bad)
     codes[missing] = [CODES[refusal.reason] for refusal in of_names.values()]
-    rank = np.arange(len(codes)) - np.searchsorted(bad.part, bad.part)
+    message = np.array(batch.message_of)[bad.part]
+    rank = np.arange(len(codes)) - np.searchsorted(message, message)
     begins = (rank <= WORDED) | (np.diff(codes, prepend=-1) != 0) | (np.diff(bad.reading, prepend=-1) != 1)
+    begins |= np.diff(bad.part, prepend=-1) != 0
     first = np.flatnonzero(begins)
     last = np.searchsorted(bad.part, bad.part[first], side="right") - 1
     spans = bad.reading[last] - bad.reading[first] + 1
     columns = (np.diff(first, append=len(codes)), rank[first], codes[first], bad.part[first], bad.reading[first],
                spans, bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
     runs = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
+    last_part = -1
     for n, count, nth, code, part, reading, span, *measured in runs:
-        if nth == 0:
-            begin, places = reading, batch.places_of(reading, span)
+        if part != last_part:
+            last_part, begin, places = part, reading, batch.places_of(reading, span)
             found = refusals.setdefault(part, [])
         at, reason = reading - begin, REASONS[code]
         if count > 1:

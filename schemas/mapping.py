@@ -158,11 +158,13 @@ class _Rule:
         found = self._found(kept, scopes)
         if not found:
             return self._refuse_empty(scopes, place, draft.broken)
-        try:
-            code = self._terminal(kept, scopes)
-        except Unreadable as fault:
-            self._refuse(scopes, fault, range(place, place + len(found)), draft.broken)
-            return place + len(found)
+        code = self._codes.get(self._kept_of(kept)) if self._kept_of else None
+        if code is None:
+            try:
+                code = self._terminal(kept, scopes)
+            except Unreadable as fault:
+                self._refuse(scopes, fault, range(place, place + len(found)), draft.broken)
+                return place + len(found)
         time = self._around(scopes) if self._time else 0.0
         rows = draft.rows.setdefault(code, [])
         usual = time if self._is_usual and isinstance(time, float) else None
@@ -228,16 +230,12 @@ class _Rule:
         return numbered or (not isinstance(time, Unreadable) and time > 0)
 
     def _terminal(self, kept: dict[str, str], scopes: _Scopes) -> str:
-        """The terminal's code, remembered by what it is made of. Raises `Unreadable`."""
-        if not self._kept_of:
-            return self._made(kept, scopes)
-        names = self._kept_of(kept)
-        if (code := self._codes.get(names)) is None:
-            code = self._made(kept, scopes)
+        """The terminal's code, from now on remembered by what it is made of. Raises `Unreadable`."""
+        code = self._made(kept, scopes)
+        if self._kept_of and len(repr(self._kept_of(kept))) <= CODE_OF_CHARACTERS:
             if len(self._codes) >= CODES_MAX:
                 self._codes.clear()
-            if len(repr(names)) <= CODE_OF_CHARACTERS:
-                self._codes[names] = code
+            self._codes[self._kept_of(kept)] = code
         return code
 
     def _made(self, kept: dict[str, str], scopes: _Scopes) -> str:

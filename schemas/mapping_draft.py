@@ -3,6 +3,7 @@
 A terminal's values are a part. Terminals that say one number each share one, and are known as if each had its own.
 """
 
+from itertools import groupby
 from typing import Any
 
 from schemas.nbiot.common import Broken, identify, identity_alone, identity_of_readings
@@ -44,18 +45,22 @@ class Draft:
     def finish(self, route: str) -> list[Part]:
         """The parts with their identities; the terminals with one reading and nothing else are in one."""
         good: list[Part] = []
-        alone: list[tuple[str, Row]] = []
-        for code, rows in self.rows.items():
-            more = code in self._others or code in self._numbers
-            if len(rows) == 1 and rows[0][1] >= RELATIVE_BELOW and not more:
-                alone.append((code, rows[0]))
+        for is_alone, said in groupby(
+            self.rows.items(), self._is_alone
+        ):  # their order is part of what was said
+            terminals = list(said)
+            if is_alone and len(terminals) > 1:
+                good.append(_together(route, [(code, rows[0]) for code, rows in terminals]))
             else:
-                good.append(self._part(route, code, rows))
-        if len(alone) == 1:
-            good.append(self._part(route, alone[0][0], [alone[0][1]]))
-        elif alone:
-            good.append(_together(route, alone))
+                good += [self._part(route, code, rows) for code, rows in terminals]
         return [*good, *self.broken.parts(good)]
+
+    def _is_alone(self, said: tuple[str, list[Row]]) -> bool:
+        """Whether a terminal said one number, of a time, and nothing else."""
+        code, rows = said
+        if len(rows) != 1 or rows[0][1] < RELATIVE_BELOW:
+            return False
+        return code not in self._others and code not in self._numbers
 
     def _part(self, route: str, code: str, rows: list[Row]) -> Part:
         part, numbers = self._others.get(code), self._numbers.get(code)

@@ -256,19 +256,19 @@ def identify(part: Part, platform: str, device: str, stream: str, time: float = 
     times = part.times
     rows = list(zip([name[1] for name in part.names], times, part.values, strict=True))
     newest = max(times) if times else 0.0
-    said_else: list[Any] = []
-    if part.events or part.refusals:
-        said_else = [
-            sorted((event.name[1], event.time, _canonical(event.body)) for event in part.events),
-            _content_of(part.refusals),
-        ]
-        newest = max((newest, *(event.time for event in part.events)))
-        if newest < RELATIVE_BELOW <= time:
-            said_else.append([time])
-            newest = time
-    if not said_else and len(rows) == 1:  # as most of those are that a message has many of
-        part.identity = identity_alone(platform, device, stream, *rows[0], part.units[0])
-    elif None not in said_else[:2]:
+    if not part.events and not part.refusals:  # nearly always
+        part.identity = identity_of_readings(platform, device, stream, rows, part.units)
+        part.absolute = newest >= RELATIVE_BELOW
+        return part
+    said_else: list[Any] = [
+        sorted((event.name[1], event.time, _canonical(event.body)) for event in part.events),
+        _content_of(part.refusals),
+    ]
+    newest = max((newest, *(event.time for event in part.events)))
+    if newest < RELATIVE_BELOW <= time:
+        said_else.append([time])
+        newest = time
+    if None not in said_else[:2]:
         part.identity = identity_of_readings(platform, device, stream, rows, part.units, said_else)
     part.absolute = newest >= RELATIVE_BELOW
     return part
@@ -283,10 +283,11 @@ def identity_of_readings(
     said_else: Sequence[Any] = (),
 ) -> bytes:
     """What tells these readings (name, time, value) of a device, and what else it said, from others."""
-    more = list(said_else)
+    more = [*said_else]
     if any(units):
         more.append(sorted((*row, unit or "") for row, unit in zip(rows, units, strict=True)))
-    return _known_by((platform, device, stream, sorted(rows), more))
+    rows.sort()
+    return _known_by((platform, device, stream, rows, more))
 
 
 def identity_alone(

@@ -9,7 +9,7 @@ A missing or malformed event time becomes the push's, as on the platform itself.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -155,9 +155,11 @@ class _Draft:
         self.broken.count(self.take(1))
         return True
 
-    def metrics(self, names: Sequence[Name], service: str) -> list[Name]:
+    def metrics(self, names: list[Name], service: str) -> list[Name]:
         """Properties as metrics: their names, the service's where another one of this device has such a property."""
         owner, apart = self._service_of.setdefault, service in self._apart
+        if not apart and {owner(name, service) for name in names} == {service}:  # nearly always
+            return names
         return [
             (name[0], f"{name[1]}.{service}") if apart or owner(name, service) != service else name
             for name in names

@@ -38,8 +38,7 @@ from schemas.nbiot.common import (
     time_of,
 )
 from schemas.payload import Unreadable, load_json, shown
-from schemas.plain import MILLISECONDS_FROM
-from schemas.reading import Decoder, Name, Part
+from schemas.reading import RELATIVE_BELOW, Decoder, Name, Part
 from schemas.rejection import Reason
 from schemas.remember import remembering
 
@@ -91,6 +90,9 @@ def _parts(content: Any, time: float) -> list[Part]:
             points.append(point)
             index += 1
             continue
+        if points:  # in the order of the array: of a point and a goodbye the last says whether it is there
+            parts.append(_together(points))
+            points = []
         if broken.full and not (isinstance(item, dict) and item):
             broken.count(index)
             index += 1
@@ -122,7 +124,7 @@ def _usual(item: Any, index: int) -> _Point | None:
         and type(stream) is str
         and stream
         and "messageType" not in item
-        and MILLISECONDS_FROM <= at < MILLISECONDS_MAX
+        and RELATIVE_BELOW * 1000 <= at < MILLISECONDS_MAX
         and 0 <= device < _DEVICES
         and (digits := imei_of(imei))
         and (value := plain_number(name := _name(stream), sent)) is not None

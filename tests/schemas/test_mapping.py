@@ -306,14 +306,15 @@ def test_terminals_of_one_message_are_known_as_alone(terminals, fields):
 
 
 def test_terminals_with_one_reading_are_one_part():
-    """Terminals that say one number each are one part with an identity for each; others have a part of their own."""
+    """Neighbours that say one number each are one part with an identity for each; others have a part of their own."""
     records = {
         "a": [{"v": {"x": 1}, "t": 1763710001}],
         "b": [{"v": {"x": 2, "y": 3}, "t": 1763710001}],
         "c": [{"v": {"x": 4}}],
         "d": [{"v": {"x": 5}, "t": 1763710001}],
+        "e": [{"v": {"x": 6}, "t": 1763710001}],
     }
     parts = decoded(records, each="{id}[*]", values=["v.{metric}"], time=["t"])
-    assert [part.values for part in parts] == [[2.0, 3.0], [4.0], [1.0, 5.0]]
-    assert [part.indexes for part in parts] == [[1, 2], [3], [0, 4]]
-    assert [len(part.identities) for part in parts] == [0, 0, 2]
+    assert [part.values for part in parts] == [[1.0], [2.0, 3.0], [4.0], [5.0, 6.0]]
+    assert [part.indexes for part in parts] == [[0], [1, 2], [3], [4, 5]]
+    assert [len(part.identities) for part in parts] == [0, 0, 0, 2]

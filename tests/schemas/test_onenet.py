@@ -196,6 +196,18 @@ def test_points_of_an_array_count_by_themselves(changes):
     assert sorted(among, key=repr) == sorted(alone, key=repr)
 
 
+@pytest.mark.parametrize("kinds", ["po", "op", "ppo", "opp", "popp", "opo"])
+def test_elements_keep_their_order(kinds):
+    """Of a point (p) and an offline notice (o) of one terminal the last says whether it is there."""
+    elements = {
+        "p": POINT,
+        "o": {"type": 2, "status": 0, "at": POINT["at"], "imei": POINT["imei"], "dev_id": POINT["dev_id"]},
+    }
+    said = taken_apart(parts_of({"msg": [elements[kind] for kind in kinds]}))
+    assert [part.names[0][1] == "online" for part in said] == [kind == "o" for kind in kinds]
+    assert [part.indexes[0] for part in said] == list(range(len(kinds)))
+
+
 def test_points_as_documented_are_one_part():
     """An array of points as documented is one part, in which each reading has its own identity."""
     payload = json.dumps({"msg": [POINT, POINT | {"value": 22}]}).encode()
