@@ -96,17 +96,19 @@ class Batch:
         self.counts.append(len(part.values))
         if not part.absolute:
             self.nonces[number] = os.urandom(16)
-        if part.births:
-            self.births += [(number, birth) for birth in part.births]
-        if part.events:
-            self.events += [(number, event) for event in part.events]
-            self.size += len(part.events)
+        if part.events or part.refusals or part.births:
+            self._add_others(part, number)
+        self._add_columns(part)
+
+    def _add_others(self, part: Part, number: int) -> None:
+        """What a part holds beside readings."""
+        self.births += [(number, birth) for birth in part.births]
+        self.events += [(number, event) for event in part.events]
         if part.refusals:
             self.refusals[number] = part.refusals
-            refused = refused_readings(part.refusals)
-            self.readings += refused
-            self.size += refused
-        self._add_columns(part)
+        refused = refused_readings(part.refusals)
+        self.readings += refused
+        self.size += refused + len(part.events)
 
     def _add_columns(self, part: Part) -> None:
         self.parts.append(part)

@@ -95,7 +95,7 @@ async def run(settings: Settings, number: int) -> None:
                for server, one in zip(servers, listening, strict=True)]  # fmt: skip
     log.info("worker_started", client_id=client_id, http_port=port)
     sys.setswitchinterval(SWITCH_SECONDS)
-    _keep_memory()
+    keep_memory()
     beside = [asyncio.create_task(_collect_garbage(), name="garbage"),
               asyncio.create_task(_compile_when_wanted(), name="compile")]  # fmt: skip
     try:
@@ -171,7 +171,7 @@ async def _collect_garbage() -> None:
         gc.collect()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have glibc keep what is freed: a batch's arrays of 0.1 to 1 MB come and go, and new pages for each of them
     cost a tenth of the processor (measured). Other C libraries do as they do.
     """

@@ -155,11 +155,15 @@ class _Rule:
 
     def read(self, scopes: _Scopes, kept: dict[str, str], place: int, draft: Draft) -> int:
         """Put a record's values, from `place` on, to its terminal's; answers the place after them."""
-        found = self._found(kept, scopes)
+        found: Collection[tuple[str, Any]]
+        if self._members:
+            members = self._members.find(scopes[0])
+            found = members.items() if isinstance(members, dict) else ()
+        else:
+            found = self._found(kept, scopes)
         if not found:
             return self._refuse_empty(scopes, place, draft.broken)
-        code = self._codes.get(self._kept_of(kept)) if self._kept_of else None
-        if code is None:
+        if not self._kept_of or (code := self._codes.get(self._kept_of(kept))) is None:
             try:
                 code = self._terminal(kept, scopes)
             except Unreadable as fault:
@@ -167,7 +171,7 @@ class _Rule:
                 return place + len(found)
         time = self._around(scopes) if self._time else 0.0
         rows = draft.rows.setdefault(code, [])
-        usual = time if self._is_usual and isinstance(time, float) else None
+        usual = time if self._is_usual and type(time) is float else None
         for metric, sent in found:
             name = metric.removeprefix("/")  # /3303/0/5700 is 3303/0/5700
             if (
@@ -183,11 +187,8 @@ class _Rule:
             draft.number(code, [first((path,), scopes) for path in self._identity])
         return place
 
-    def _found(self, kept: dict[str, str], scopes: _Scopes) -> Collection[tuple[str, Any]]:
+    def _found(self, kept: dict[str, str], scopes: _Scopes) -> list[tuple[str, Any]]:
         """Metric and value, both as sent, of all that is found in a record."""
-        if self._members:
-            members = self._members.find(scopes[0])
-            return members.items() if isinstance(members, dict) else ()
         found: list[tuple[str, Any]] = []
         for path in self._values:
             for value, names in path.walk(scopes[0], kept):

@@ -294,8 +294,17 @@ def identity_alone(
     platform: str, device: str, stream: str, name: str, time: float, value: float, unit: str | None = None
 ) -> bytes:
     """`identity_of_readings` for one, in half the time."""
-    more = [[(name, time, value, unit)]] if unit else []
-    return _known_by((platform, device, stream, [(name, time, value)], more))
+    whole = (
+        platform,
+        device,
+        stream,
+        ((name, time, value),),
+        (((name, time, value, unit),),) if unit else (),
+    )
+    try:
+        return _packed(whole)
+    except UnicodeEncodeError:
+        return identity_of_readings(platform, device, stream, [(name, time, value)], [unit])
 
 
 def _known_by(whole: tuple[Any, ...]) -> bytes:

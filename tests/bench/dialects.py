@@ -23,6 +23,7 @@ from ingest.decode import DECODERS, Decode
 from ingest.explain import Imagined
 from ingest.resolve import Resolver
 from ingest.seal import seal
+from ingest.service import keep_memory
 from ingest.settings import OnUnknown
 from schemas.message import Message
 from schemas.reading import Decoder
@@ -276,6 +277,7 @@ def processor() -> str:
 
 def main(names: Iterable[str]) -> None:
     """Print a line a dialect."""
+    keep_memory()
     wanted = set(names)
     print(f"{processor()}, Python {platform.python_version()}; medians of {RUNS} runs, CPU of one core")
     print(f"{'dialect':<18}{f'us/reading of {PACK}':>18}{'us/message of 1':>18}")

@@ -20,6 +20,7 @@ from devices.registry import Registry, Terminal
 from ingest.decode import Decode
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
+from ingest.service import keep_memory
 from ingest.settings import Settings
 from ingest.write import Writer
 from schemas import scan
@@ -119,6 +120,7 @@ class Path:
 async def running(url: str) -> AsyncIterator[Path]:
     """A pipeline over a migrated database, with the settings as they are by default."""
     scan.prepare()
+    keep_memory()
     settings, feed = Settings(database_url=url), Feed()
     routes = Routes.load(None)
     metrics = Metrics(route.name for route in routes)
