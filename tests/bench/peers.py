@@ -48,6 +48,8 @@ ROUND_SECONDS = 61
 COMPILED_SECONDS = 6
 """This service compiles its reader of large packs when the first has come; the others rest as long."""
 LOOK_SECONDS = 0.05
+SETTLED_SECONDS = 5
+"""Without a new row: what has not come by then is lost."""
 PATIENCE_SECONDS = 900
 
 TELEGRAF = os.environ.get("TELEGRAF_BIN") or shutil.which("telegraf")
@@ -234,6 +236,24 @@ class Life:
             self._check(deadline)
             time.sleep(LOOK_SECONDS)
 
+    def wait_settled(self, traffic: Traffic) -> None:
+        """Wait until all of it is stored, or nothing more has come for a while.
+
+        The marker alone says nothing of a consumer that lets senders take turns: what came before it may follow.
+        """
+        last, since = -1, time.monotonic()
+        while (rows := self.count(traffic)) < traffic.count and time.monotonic() - since < SETTLED_SECONDS:
+            if rows != last:
+                last, since = rows, time.monotonic()
+            time.sleep(LOOK_SECONDS)
+
+    def count(self, traffic: Traffic) -> int:
+        """Rows of the traffic."""
+        peer = self.peer
+        query = (f"SELECT count(*) FROM {peer.table} WHERE {peer.time} >= to_timestamp({traffic.begin})"
+                 f" AND {peer.time} < to_timestamp({traffic.end})")  # fmt: skip
+        return int(self._one(query)[0])
+
     def stored(self, traffic: Traffic) -> tuple[int, int]:
         """Rows of the traffic, and how many different readings they are."""
         peer = self.peer
@@ -269,6 +289,7 @@ def run(life: Life, traffic: Traffic) -> tuple[float, float]:
     cpu, begun = life.cpu_seconds(), time.perf_counter()
     life.signal(signal.SIGCONT)
     life.wait_stored(traffic.end)
+    life.wait_settled(traffic)
     seconds, cpu = time.perf_counter() - begun, life.cpu_seconds() - cpu
     assert life.stored(traffic) == (traffic.count, traffic.count), (life.peer.name, life.stored(traffic))
     return seconds, cpu
@@ -284,6 +305,7 @@ def crash(life: Life, traffic: Traffic, seconds: float) -> tuple[int, int]:
     life.start()
     publish("127.0.0.1", life.place.port, [traffic.marker])  # an earlier one might be among what is lost
     life.wait_stored(traffic.end)
+    life.wait_settled(traffic)
     rows, different = life.stored(traffic)
     return traffic.count - different, rows - different
 
