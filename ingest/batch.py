@@ -73,7 +73,7 @@ class Batch:
                 whole = whole or _hash(message.payload + b"\0" + message.topic.encode())
                 self._add_part(part, whole)
             else:
-                self._add_part(part, _hash(part.identity))
+                self._add_part(part, sha256(part.identity).digest())
         self.message_of += [number] * (len(self.digests) - len(self.message_of))
         return self.readings - before
 

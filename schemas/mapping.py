@@ -144,6 +144,7 @@ class _Rule:
         self._kept_of = itemgetter(*holes) if holes and all_kept else None
         """What the code depends on, where it can't be anything else."""
         self._codes: dict[Any, str] = {}
+        self._members_key = self._members.only_key if self._members else None
         self._time_key = self._time[0].only_key if self._time else None
         self._is_usual = rule.constant is None and not rule.unit and not (rule.value and rule.time)
         """Whether a number where it is looked for is a reading as it stands, of its record's time."""
@@ -156,8 +157,8 @@ class _Rule:
     def read(self, scopes: _Scopes, kept: dict[str, str], place: int, draft: Draft) -> int:
         """Put a record's values, from `place` on, to its terminal's; answers the place after them."""
         found: Collection[tuple[str, Any]]
-        if self._members:
-            members = self._members.find(scopes[0])
+        if self._members_key and type(scopes[0]) is dict:
+            members = scopes[0].get(self._members_key)
             found = members.items() if isinstance(members, dict) else ()
         else:
             found = self._found(kept, scopes)
@@ -189,6 +190,9 @@ class _Rule:
 
     def _found(self, kept: dict[str, str], scopes: _Scopes) -> list[tuple[str, Any]]:
         """Metric and value, both as sent, of all that is found in a record."""
+        if self._members:
+            members = self._members.find(scopes[0])
+            return [*members.items()] if isinstance(members, dict) else []
         found: list[tuple[str, Any]] = []
         for path in self._values:
             for value, names in path.walk(scopes[0], kept):

@@ -61,7 +61,7 @@ class Path:
         self._beyond = steps[len(self._straight) :]
         only = steps[0] if len(self._straight) == 1 else None
         self.only_key = only if isinstance(only, str) else None
-        """The key that is the whole path."""
+        """The one key of the path, or of what stands before its `[*]` or `{name}`."""
         last = self._beyond[0] if len(self._beyond) == 1 else None
         self.kept = [step.name for step in steps if isinstance(step, _Capture)]
         """The names under which keys are kept on the way."""

@@ -237,6 +237,21 @@ def add_values(part: Part, code: str, values: Mapping[str, Any], time: float, fi
     part.indexes = range(first, first + len(numbers))
 
 
+def part_of_numbers(
+    platform: str, device: str, code: str, stream: str, values: Mapping[str, Any], time: float, first: int
+) -> Part | None:
+    """What `add_values` and `identify` make of plain numbers of one time, as nearly all values are; else None."""
+    numbers = [n for n in map(plain_number, values, values.values()) if n is not None]
+    if len(numbers) < len(values):
+        return None
+    rows = [(name, time, number) for name, number in zip(values, numbers, strict=True)]
+    return Part(
+        [(code, name) for name in values], [None] * len(rows), numbers, [time] * len(rows),
+        range(first, first + len(rows)), identity=identity_of_readings(platform, device, stream, rows),
+        absolute=time >= RELATIVE_BELOW,
+    )  # fmt: skip
+
+
 def add_event(
     part: Part, code: str, name: str, body: Mapping[str, Any], time: float, index: int, *, heard: bool = True
 ) -> None:

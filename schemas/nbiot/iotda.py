@@ -21,6 +21,7 @@ from schemas.nbiot.common import (
     add_values,
     identify,
     imei_of,
+    part_of_numbers,
     push_seconds,
     refused,
     time_of,
@@ -191,11 +192,15 @@ def _service(device: _Device, service: Any, push_time: float, draft: _Draft) -> 
             Reason.MALFORMED_PAYLOAD, f"properties is {shown(values)}", "send values in properties (v1: data)"
         )
     time = _time(fields, "event_time", "eventTime") or push_time
-    part, first = Part(indexes=[], aliases=device.aliases), draft.take(len(values))
-    add_values(part, device.code, values, time, first)
+    first = draft.take(len(values))
     stream = fields.get("service_id", fields.get("serviceId"))
     service = stream if isinstance(stream, str) else shown(stream)
-    identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services
+    part = part_of_numbers(PLATFORM, device.id, device.code, service, values, time, first)
+    if part is None:
+        part = Part(indexes=[])
+        add_values(part, device.code, values, time, first)
+        identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services
+    part.aliases = device.aliases
     part.names = draft.metrics(part.names, service)
     return part
 
