@@ -17,7 +17,7 @@ from ingest.columns import Floats
 from ingest.sealed import Mask, Refusals, Targets
 from schemas.rejection import Reason, Refusal
 
-WORDED = 5
+WORDED = 3
 """Refused readings of a message that are told in words: what is wrong shows in the first few."""
 ZONE_SECONDS = 8 * 3600
 """Shandong is UTC+8: local time written as UTC is this far ahead."""

@@ -188,7 +188,7 @@ class Store:
                 gateways = self._publishers.news(batch, fresh, known, now)
                 heard = self._heard(batch, fresh, gateways, now, registry)
             self._copy_events(fresh.events)
-            outcome.rejections_unstored = self._copy_rejections(batch, fresh)
+            outcome.rejections_unstored = self._copy_rejections(batch, outcome.refusals)
             births.keep(self.conn, (birth for part, birth in batch.births if not known[part]))
             self.conn.execute(SQL["heard"], heard)
             outcome.sequence_resets = numbered.keep(fresh)
@@ -302,9 +302,8 @@ class Store:
         columns = [list(column) for column in zip(*pairs, strict=True)]
         return [pairs[pair] for pair in self.conn.execute(SQL["terminal_gateway"], columns)]
 
-    def _copy_rejections(self, batch: Batch, fresh: Sealed) -> int:
+    def _copy_rejections(self, batch: Batch, by_message: dict[int, list[Refusal]]) -> int:
         """Writes a row for each message with refusals; answers how many of garbage were only counted."""
-        by_message = _by_message(batch, fresh)
         stored = {
             n: r
             for n, r in by_message.items()

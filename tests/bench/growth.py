@@ -80,7 +80,7 @@ def refused(messages: Messages, share: float, seed: int) -> Messages:
     """So many of the messages with values that no thermometer has: every reading is refused."""
 
     def hotter(payload: bytes) -> bytes:
-        return json.dumps([record | {"v": record["v"] + 1e6} for record in json.loads(payload)]).encode()
+        return json.dumps([record | {"v": record["v"] + 2e3} for record in json.loads(payload)]).encode()
 
     return _some(messages, share, hotter, np.random.default_rng(seed))
 
