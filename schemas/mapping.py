@@ -170,7 +170,11 @@ class _Rule:
             except Unreadable as fault:
                 self._refuse(scopes, fault, range(place, place + len(found)), draft.broken)
                 return place + len(found)
-        time = self._around(scopes) if self._time else 0.0
+        said = scopes[0].get(self._time_key) if self._time_key and type(scopes[0]) is dict else None
+        if type(said) is int and MILLISECONDS_FROM <= said < MILLISECONDS_MAX:  # nearly always
+            time: float | Unreadable = said / 1000
+        else:
+            time = self._around(scopes) if self._time else 0.0
         rows = draft.rows.setdefault(code, [])
         usual = time if self._is_usual and type(time) is float else None
         for metric, sent in found:
@@ -300,9 +304,6 @@ class _Rule:
 
     def _around(self, scopes: Sequence[Any]) -> float | Unreadable:
         """The time that the first of these has, which a value without its own takes, or what is wrong with it."""
-        said = scopes[0].get(self._time_key) if self._time_key and type(scopes[0]) is dict else None
-        if type(said) is int and MILLISECONDS_FROM <= said < MILLISECONDS_MAX:  # nearly always
-            return said / 1000
         try:
             for scope in scopes:
                 for path in self._time:

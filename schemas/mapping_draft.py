@@ -58,8 +58,9 @@ class Draft:
     def _is_alone(self, said: tuple[str, list[Row]]) -> bool:
         """Whether a terminal said one number, of a time, and nothing else."""
         code, rows = said
-        one = len(rows) == 1 and rows[0][1] >= RELATIVE_BELOW
-        return one and code not in self._others and code not in self._numbers
+        if len(rows) != 1 or rows[0][1] < RELATIVE_BELOW:
+            return False
+        return not (code in self._others or code in self._numbers)
 
     def _part(self, route: str, code: str, rows: list[Row]) -> Part:
         part, numbers = self._others.get(code), self._numbers.get(code)

@@ -109,6 +109,32 @@ def test_the_cache_does_not_outlive_its_connection(desk, database):
     assert database.rows("SELECT terminal, value FROM reading_detail") == [("o1", 2.0)]
 
 
+def test_what_is_sealed_ahead_does_not_outlive_its_registry(desk, database):
+    """One sealed before a failover to a database with other ids is sealed again, and lands on the right terminal."""
+    desk.write(series("o1/temperature", 1))
+    batch = desk.batch(series("o1/temperature", 2))
+    ready = desk.writer.ready(batch)
+    assert ready.rows["terminal_id"].tolist() == [1]
+    database.execute("DELETE FROM reading; DELETE FROM terminal")
+    desk.writer.close()
+    database.execute(
+        "INSERT INTO terminal (id, code, scheme, division, state) VALUES (1, 'o2', 'other', 370102, 'discovered')"
+    )
+    desk.writer.write(batch, ready=ready)
+    assert database.rows("SELECT terminal, value FROM reading_detail") == [("o1", 2.0)]
+
+
+def test_only_what_is_known_is_sealed_ahead(desk, database):
+    """Not what the database has to be asked for, and not while the writer has the registry; nobody waits for it."""
+    pack = series("o1/temperature", 1)
+    assert desk.writer.ready(desk.batch(pack)) is None
+    desk.write(pack)
+    assert len(desk.writer.ready(desk.batch(pack)).rows) == 1
+    with desk.writer._registry_free:
+        assert desk.writer.ready(desk.batch(pack)) is None
+    assert len(desk.writer.ready(desk.batch(pack)).rows) == 1
+
+
 def test_a_change_of_the_registry_is_seen(desk, database):
     """Readings after it have the new cell, those before it keep theirs."""
     desk.write(series("a/temperature", 1))
