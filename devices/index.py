@@ -35,13 +35,15 @@ class HashIndex:
 
     def find(self, wanted: Hashes) -> Rows:
         """The row of each hash, `MISSING` where there is none."""
-        rows = np.empty(len(wanted), np.int32)
-        places, keys, slots = np.arange(len(wanted)), wanted, wanted & self._mask
+        slots = wanted & self._mask
+        rows: Rows = self._rows[slots]
+        places = np.flatnonzero((self._hashes[slots] != wanted) & (rows != MISSING))
+        keys, slots = wanted[places], slots[places]
         while len(places):
-            found = self._rows[slots]
-            rows[places] = found
+            slots = (slots + 1) & self._mask
+            rows[places] = found = self._rows[slots]
             on = (found != MISSING) & (self._hashes[slots] != keys)
-            places, keys, slots = places[on], keys[on], (slots[on] + 1) & self._mask
+            places, keys, slots = places[on], keys[on], slots[on]
         return rows
 
     def add(self, key: int, row: int) -> None:

@@ -4,7 +4,7 @@ Pure: who fills it asks the database. Entries are rows of a numpy table, found b
 name, or of name and unit, so that a batch is resolved by a few passes over whole columns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -110,11 +110,13 @@ class Registry:
         return today(gateway.division) if gateway and gateway.division else None
 
     def find(
-        self, names: Hashes, units: Sequence[str | None], wanted: Callable[[int], tuple[Name, str | None]]
+        self, names: Hashes, sent: npt.NDArray[np.int16], wanted: Callable[[int], tuple[Name, str | None]]
     ) -> Rows:
-        """Row numbers of the readings' series, `MISSING` where unknown. `wanted`: name and unit of a reading."""
+        """Row numbers of the readings' series, `MISSING` where unknown.
+
+        `sent`: their units by `unit_number`; `wanted`: name and unit of a reading.
+        """
         rows = self._index.find(names)
-        sent = self._sent(units)
         other = np.flatnonzero(
             (rows == MISSING) | ((sent != NO_UNIT) & (sent != self._entries["unit"][rows]))
         )
@@ -122,12 +124,9 @@ class Registry:
             rows[other] = self._index.find(hashes(map(wanted, other.tolist()), len(other)))
         return rows
 
-    def _sent(self, units: Sequence[str | None]) -> npt.NDArray[np.int16]:
-        """Numbers of the units as sent, -1 for a spelling that is not known; nearly always one for all."""
-        numbers = {unit: self._units.get(unit, -1) for unit in set(units)}
-        if len(numbers) == 1:
-            return np.full(len(units), next(iter(numbers.values())), np.int16)
-        return np.fromiter(map(numbers.__getitem__, units), np.int16, len(units))
+    def unit_number(self, spelling: str | None) -> int:
+        """Number of a unit as sent, -1 for a spelling that is not known."""
+        return self._units.get(spelling, -1)
 
     def entries(self, rows: Rows) -> npt.NDArray[np.void]:
         """The entries at these rows, fields as in `ENTRY`."""

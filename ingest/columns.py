@@ -4,13 +4,14 @@ Pure.
 """
 
 from bisect import bisect_right
-from itertools import chain
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from devices.index import Hashes, hashes
-from schemas.reading import Name, Part
+from schemas.reading import Name, Part, Units
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,9 +61,20 @@ class Columns:
             hashes(run.names, len(run.names)) if run.hashes is None else run.hashes for run in self._runs
         ] or [np.empty(0, np.int64)])  # fmt: skip
 
-    def units(self) -> list[str | None]:
-        """As sent."""
-        return list(chain.from_iterable(run.units for run in self._runs))
+    def units(self, number: Callable[[str | None], int]) -> npt.NDArray[np.int16]:
+        """As sent, each spelling by its number."""
+        spellings: list[str | None] = []
+        columns: list[npt.NDArray[np.integer[Any]]] = [np.empty(0, np.int8)]
+        begins: list[int] = []
+        for run in self._runs:
+            units = run.units if isinstance(run.units, Units) else _units(run.units)
+            columns.append(units.numbers)
+            begins.append(len(spellings))
+            spellings += units.spellings
+        places = np.concatenate(columns) + np.repeat(begins, [len(column) for column in columns[1:]])
+        numbers = np.fromiter(map(number, spellings), np.int16, len(spellings))
+        sent: npt.NDArray[np.int16] = numbers[places]
+        return sent
 
     def values(self) -> Floats:
         """As sent."""
@@ -71,6 +83,11 @@ class Columns:
     def times(self) -> Floats:
         """As in `Part.times`."""
         return _joined([run.times for run in self._runs])
+
+
+def _units(sent: Sequence[str | None]) -> Units:
+    numbers = {spelling: number for number, spelling in enumerate(set(sent))}
+    return Units(list(numbers), np.fromiter(map(numbers.__getitem__, sent), np.int32, len(sent)))
 
 
 def _joined(columns: list[list[float]]) -> Floats:

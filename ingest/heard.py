@@ -41,9 +41,10 @@ class Presence(NamedTuple):
 def presence(fresh: Sealed, online: int | None) -> Presence:
     """What the new part of a batch says; `online` is the id of that metric, None where there is none yet."""
     ids, timely = fresh.rows["terminal_id"], (fresh.rows["quality"] & LATE) == 0
-    notice = timely & (fresh.rows["metric_id"] == (online or -1)) & (fresh.rows["value"] == 0)
+    notice = timely & (fresh.rows["metric_id"] == (online or -1))
+    notice[notice] = fresh.rows["value"][notice] == 0
     arrived = timely & ~notice
-    heard = _bitmap(ids[arrived])
+    heard = _bitmap(ids if arrived.all() else ids[arrived])
     heard.update(e.terminal_id for e in fresh.events if e.heard)
     refused = BitMap()
     if len(fresh.refused):

@@ -8,7 +8,7 @@ import structlog
 
 from devices.code import canonical, gb28181
 from devices.division import PROVINCE, cell_division, city, today
-from devices.index import MISSING, HashIndex, hashes
+from devices.index import MISSING, HashIndex, Rows, hashes
 from devices.registry import Gateway, Metric, Registry, Terminal
 from devices.store import Known, NewTerminal
 from ingest.batch import Batch
@@ -99,12 +99,15 @@ class Resolver:
 
     def known(self, batch: Batch) -> Targets | None:
         """The same without the database, where this worker knows all of the batch."""
-        names = batch.columns.hashes(), batch.columns.units(), batch.columns.name
-        rows = self.registry.find(*names)
+        rows = self._find(batch)
         events = {event.name: self.registry.event(event.name) for _, event in batch.events}
         if (rows == MISSING).any() or not all(events.values()) or self._new_aliases(batch.aliases):
             return None
         return Targets(rows, {name: found for name, found in events.items() if found}, {}, {})
+
+    def _find(self, batch: Batch) -> Rows:
+        columns = batch.columns
+        return self.registry.find(columns.hashes(), columns.units(self.registry.unit_number), columns.name)
 
     def _new_aliases(self, aliases: dict[str, str]) -> dict[str, str]:
         """Those that this worker has not dealt with yet."""
@@ -129,8 +132,7 @@ class Resolver:
         self._refused_aliases: set[str] = set()
 
     def _targets(self, directory: Directory, batch: Batch) -> Targets:
-        names = batch.columns.hashes(), batch.columns.units(), batch.columns.name
-        rows = self.registry.find(*names)
+        rows = self._find(batch)
         missing = np.flatnonzero(rows == MISSING).tolist()
         events = {event.name: self.registry.event(event.name) for _, event in batch.events}
         if not missing and all(events.values()):
@@ -152,7 +154,7 @@ class Resolver:
             else:
                 refused[name, None] = self._unknown_terminal(series)
         if missing:
-            rows = self.registry.find(*names)
+            rows = self._find(batch)
         return Targets(rows, {n: e for n in events if (e := self.registry.event(n))}, refused, behind)
 
     @staticmethod

@@ -5,7 +5,7 @@ Only what is refused is looked at one by one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ FUTURE_SECONDS = 300
 LATE_SECONDS = 86_400
 EARLIEST = 0.0
 """No sensor speaks of a time before 1970; whatever says so has lost its clock."""
+Number = TypeVar("Number", bound=np.number[Any])
 GATEWAY_CHANGED = "gateway_changed"
 """An event of ours: a terminal came through another gateway than before; body: old, new."""
 
@@ -51,10 +52,11 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
     frame = _Frame.of(batch, registry)
     refusals: Refusals = {number: list(found) for number, found in batch.refusals.items()}
     entries = registry.entries(targets.rows)
+    metrics = entries["metric"].astype(np.intp)
     values, converted = _converted(batch, entries["conversion"], registry)
     times, relative, repaired = frame.observed(batch.columns.times())
     known = targets.rows != MISSING
-    limits = registry.limits[:, entries["metric"]]
+    limits = registry.limits.take(metrics, axis=1)
     future = times > frame.received + FUTURE_SECONDS
     old = times < np.maximum(frame.received - max_age_seconds, EARLIEST)
     finite = np.isfinite(values)
@@ -67,19 +69,19 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
         wrong = Bad(bad, part, times[bad] - frame.received[bad], future[bad], old[bad],
                     values[bad], limits[:2, bad])  # fmt: skip
         refuse(wrong, batch, targets, refusals)
-    quality = (
-        SUSPECT * ((values < limits[2]) | (values > limits[3]))
-        + FROM_ARRIVAL * relative + CONVERTED * converted + REPAIRED * repaired
-        + LATE * late
-    )  # fmt: skip
+    suspect = (values < limits[2]) | (values > limits[3])
+    quality = np.zeros(len(values), np.int16)
+    for flag, flagged in ((SUSPECT, suspect), (FROM_ARRIVAL, relative), (CONVERTED, converted),
+                          (REPAIRED, repaired), (LATE, late)):  # fmt: skip
+        quality[flagged] |= flag
     cells = frame.cells(entries["cell"])
-    named = np.flatnonzero(good & registry.identities[entries["metric"]])
+    named = np.flatnonzero(good & registry.identities[metrics])
     kept = good.copy()
     kept[named] = False
-    rows = _encode(kept, times, entries["terminal"], entries["metric"], cells, values, quality)
+    rows = _encode(kept, times, entries["terminal"], metrics, cells, values, quality)
     events = _seal_events(batch, targets, frame, max_age_seconds, refusals)
     refused = _signs_of_life(bad[~late[bad]], batch, targets, frame, entries, values, registry)
-    elsewhere = np.flatnonzero(good & (frame.part_gateway[frame.part] != entries["gateway"]))
+    elsewhere = np.flatnonzero(good & (frame.each(frame.part_gateway) != entries["gateway"]))
     moves = _moves(elsewhere, events, targets, frame, entries, registry) if len(elsewhere) or events else []
     if len(named):
         columns = frame.part, times, entries["terminal"], entries["metric"], values, ~late, cells
@@ -91,18 +93,17 @@ def seal(batch: Batch, targets: Targets, registry: Registry, max_age_seconds: fl
 class _Frame:
     """What a reading has from its part and message: number of the part, arrival, place."""
 
+    counts: npt.NDArray[np.int64]
     part: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int64]
     received: Floats
     part_received: Floats
     part_cell: npt.NDArray[np.int16]
     part_gateway: npt.NDArray[np.int32]
-    utc_offset: Floats | None
+    part_utc_offset: Floats | None
 
     @classmethod
     def of(cls, batch: Batch, registry: Registry) -> "_Frame":
         counts = np.array(batch.counts, np.int64)
-        part = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         message = np.array(batch.message_of, np.int64)
         received = np.fromiter((m.received_at for m in batch.messages), np.float64, len(batch.messages))[
             message
@@ -112,21 +113,30 @@ class _Frame:
         cells = np.fromiter((_place_cell(p, registry) for p in places), np.int16, len(places))[place]
         gateways = np.fromiter((registry.paths.number(p.gateway) for p in places), np.int32, len(places))
         offsets = _utc_offsets(places, registry.gateways)
-        return cls(part, np.cumsum(counts) - counts, received[part], received, cells, gateways[place],
-                   None if offsets is None else offsets[place][part])  # fmt: skip
+        part = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        return cls(counts, part, np.repeat(received, counts), received, cells, gateways[place],
+                   None if offsets is None else offsets[place])  # fmt: skip
+
+    def each(self, of_part: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """What the parts have, for each reading."""
+        return np.repeat(of_part, self.counts)
 
     def observed(self, times: Floats) -> tuple[Floats, Mask, Mask]:
         """Absolute times, which of them came from the arrival, which were repaired by the gateway's zone."""
         relative = times < RELATIVE_BELOW
-        times = np.where(relative, self.received + times, times)
-        if self.utc_offset is None:
+        if relative.any():
+            times = np.where(relative, self.received + times, times)
+        if self.part_utc_offset is None:
             return times, relative, np.zeros(len(times), np.bool_)
-        ahead = (times > self.received + FUTURE_SECONDS) & ~relative & ~np.isnan(self.utc_offset)
-        return np.where(ahead, times - self.utc_offset, times), relative, ahead
+        offset = self.each(self.part_utc_offset)
+        ahead = (times > self.received + FUTURE_SECONDS) & ~relative & ~np.isnan(offset)
+        return np.where(ahead, times - offset, times), relative, ahead
 
     def cells(self, cells: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         """Cells of the readings: a discovered terminal's (negative) is the message's, where that has one."""
-        here = self.part_cell[self.part]
+        if (cells >= 0).all():
+            return cells
+        here = self.each(self.part_cell)
         return np.where(cells >= 0, cells, np.where(here > 0, here, -cells))
 
 
@@ -156,14 +166,15 @@ def _converted(batch: Batch, conversion: npt.NDArray[np.int16], registry: Regist
 
 
 def _encode(
-    good: Mask, times: Floats, terminals: npt.NDArray[np.int32], metrics: npt.NDArray[np.int16],
-    cells: npt.NDArray[np.int16], values: Floats, quality: npt.NDArray[np.int64],
+    kept: Mask, times: Floats, terminals: npt.NDArray[np.int32], metrics: npt.NDArray[np.intp],
+    cells: npt.NDArray[np.int16], values: Floats, quality: npt.NDArray[np.int16],
 ) -> Rows:  # fmt: skip
-    rows = reading_rows(int(good.sum()))
-    rows["observed_at"] = np.rint((times[good] - POSTGRES_EPOCH) * 1e6)
+    rows = reading_rows(int(kept.sum()))
+    chosen = slice(None) if len(rows) == len(kept) else kept
+    rows["observed_at"] = np.rint((times[chosen] - POSTGRES_EPOCH) * 1e6)
     for name, column in (("terminal_id", terminals), ("metric_id", metrics), ("cell_id", cells),
                          ("value", values), ("quality", quality)):  # fmt: skip
-        rows[name] = column[good]
+        rows[name] = column[chosen]
     return rows
 
 

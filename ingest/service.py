@@ -15,7 +15,7 @@ import psycopg
 import structlog
 from starlette.applications import Starlette
 
-from ingest import births, certificate, http, push, store
+from ingest import births, certificate, http, processor, push, store
 from ingest.decode import NO_ROUTE, Decode, decoders
 from ingest.metrics import Metrics
 from ingest.mqtt.codec import CodecTransport
@@ -97,7 +97,8 @@ async def run(settings: Settings, number: int) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     keep_memory()
     beside = [asyncio.create_task(_collect_garbage(), name="garbage"),
-              asyncio.create_task(_compile_when_wanted(), name="compile")]  # fmt: skip
+              asyncio.create_task(_compile_when_wanted(), name="compile"),
+              asyncio.create_task(processor.stay_on_one(), name="processor")]  # fmt: skip
     try:
         await first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, *serving)
         drained = stop.done() or await _receive_until(worker, stop, *serving)

@@ -356,8 +356,9 @@ def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: R
     for cell, n in (*enumerate(np.bincount(rows["cell_id"]).tolist()), *identities.items()):
         if n:
             outcome.readings_committed[registry.domain_of_cell[cell]] += n
+    flagged = np.bincount(rows["quality"])
     for name, bit in FLAGS.items():
-        outcome.readings_flagged[name] = int(((rows["quality"] & bit) != 0).sum())
+        outcome.readings_flagged[name] = int(flagged[np.arange(len(flagged)) & bit != 0].sum())
     outcome.observed_at = rows["observed_at"] / 1e6 + copy.POSTGRES_EPOCH
     return outcome
 

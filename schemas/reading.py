@@ -7,7 +7,7 @@ cache, so both forms stay as they came.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import numpy as np
@@ -37,6 +37,28 @@ class Event:
     heard: bool = True
 
 
+class Units(Sequence[str | None]):
+    """The units of a pack, of which it has few."""
+
+    __slots__ = ("numbers", "spellings")
+
+    def __init__(self, spellings: list[str | None], numbers: npt.NDArray[np.integer[Any]]) -> None:
+        """`numbers`: for each reading, which of the spellings is its unit."""
+        self.spellings, self.numbers = spellings, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, i: int) -> str | None: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[str | None]: ...
+    def __getitem__(self, i: int | slice) -> str | list[str | None] | None:
+        if isinstance(i, slice):
+            return [self.spellings[n] for n in self.numbers[i].tolist()]
+        return self.spellings[int(self.numbers[i])]
+
+
 class Part(msgspec.Struct):
     """The readings, events and refusals of a message that are stored, or known already, together.
 
@@ -48,8 +70,8 @@ class Part(msgspec.Struct):
     has a time of its own, so that the same bytes again are the same data. `aliases` maps codes that
     a platform has for its terminals to their canonical ones ("ctwing:ID" -> "imei:N"), where it says both.
     `births` are Sparkplug births and deaths, kept in the transaction that stores the part. `hashes` are those of
-    the names where the decoder has them; then the columns are arrays, `newest` the largest of `times`, and the names
-    made where they are asked for.
+    the names where the decoder has them; then the columns are arrays, `newest` the largest of `times`, and names and
+    units made where they are asked for.
 
     A struct, because many platforms' pushes make a part of each element: it is made in a third of a dataclass's time.
     """

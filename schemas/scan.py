@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from schemas.name import MAX_NAME_CHARACTERS
 from schemas.payload import READINGS_MAX
-from schemas.reading import RELATIVE_BELOW, Part
+from schemas.reading import RELATIVE_BELOW, Part, Units
 
 
 class Loop(NamedTuple):
@@ -34,6 +34,8 @@ UNITS_MAX = 8
 """Different units in one pack."""
 PADDING = bytes(8)
 """What the loop stops at."""
+TEXT_BYTES = 64 * 1024
+"""Packs up to here, 700 records, are read where the one before was: new memory costs a tenth of reading one."""
 
 wanted = False
 """A large pack came, and nothing is compiled."""
@@ -80,7 +82,9 @@ class _Scratch:
     """
 
     def __init__(self) -> None:
-        self.whole_name = np.empty(MAX_NAME_CHARACTERS, np.uint8)
+        self.text = np.zeros(TEXT_BYTES + len(PADDING), np.uint8)
+        self.bytes = memoryview(self.text)  # type: ignore[arg-type]  # an array is a buffer
+        self.whole_name = np.empty(MAX_NAME_CHARACTERS + len(PADDING), np.uint8)
         self.names = np.empty((RECORDS_MAX + 1, 2), np.int32)
         self.hashes = np.empty(RECORDS_MAX, np.int64)
         self.units = np.zeros((UNITS_MAX, 2), np.int32)
@@ -93,8 +97,8 @@ _scratch = _Scratch()
 
 
 def _read(loop: Loop, payload: bytes) -> Part | None:
-    text = np.frombuffer(bytearray(payload + PADDING), np.uint8)  # what is read-only costs numba 9 us a call
     to = _scratch
+    text = _padded(payload, to)
     count, unit_count, loose_count = loop.scan(
         text, _secret, to.whole_name, to.names, to.hashes, to.units, to.unit_of, to.numbers, to.loose
     )
@@ -107,13 +111,22 @@ def _read(loop: Loop, payload: bytes) -> Part | None:
         return None
     values, times = to.numbers[:, :count].copy()
     spellings = [payload[b:e].decode() if b else None for b, e in to.units[:unit_count].tolist()]
+    units = Units(spellings, to.unit_of[:count].copy())
     base_begin, base_end = to.names[-1]
     return Part(
         Names(payload, payload[base_begin:base_end], to.names[:count].copy()),  # type: ignore[arg-type]  # columns may be arrays
-        spellings * count if unit_count == 1 else [spellings[n] for n in to.unit_of[:count].tolist()],
-        values, times, range(count),
+        units, values, times, range(count),  # type: ignore[arg-type]  # and others made late
         absolute=newest >= RELATIVE_BELOW, hashes=to.hashes[:count].copy(), newest=newest,
     )  # fmt: skip
+
+
+def _padded(payload: bytes, to: _Scratch) -> npt.NDArray[np.uint8]:
+    """The text with its padding, to be written: what is read-only costs numba 9 us a call."""
+    size = len(payload)
+    if size > TEXT_BYTES:
+        return np.frombuffer(bytearray(payload + PADDING), np.uint8)
+    to.bytes[:size], to.bytes[size : size + len(PADDING)] = payload, PADDING
+    return to.text[: size + len(PADDING)]
 
 
 def prepare() -> None:
@@ -129,9 +142,8 @@ def _compiled() -> Loop:
     _secret[:] = (ctypes.c_uint64 * 2).in_dll(ctypes.pythonapi, "_Py_HashSecret")
     for size in range(1, 18):
         text = "x" * size
-        if scan_loop.hashed(np.frombuffer(bytearray(text.encode()), np.uint8), 0, size, _secret) != hash(
-            text
-        ):
+        padded = np.frombuffer(bytearray(text.encode() + PADDING), np.uint8)
+        if scan_loop.hashed(padded, 0, size, _secret) != hash(text):
             raise RuntimeError(
                 f"this Python hashes by {sys.hash_info.algorithm}, not by siphash13 and its secret"
             )

@@ -2,8 +2,9 @@
 
 Imported by `schemas.scan` alone, when a large pack has come: importing it costs 0.5 s and 150 MB. The GIL is free
 meanwhile. Nobody checks the bounds of arrays here, at a third of the time. So the text ends with `PADDING`, zeros,
-at which everything stops that reads: no position moves on but behind a byte that was looked for, and none is looked
-at that is further than that. What is written is checked where its room may end. NUMBA_BOUNDSCHECK=1 has it checked.
+at which everything stops that reads: no position moves on but behind a byte that was looked for, and no more is
+loaded from there than the padding has. What is written is checked where its room may end. NUMBA_BOUNDSCHECK=1 has
+it checked. Bytes are read by eight where they can be: a third of the time of one by one, measured.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint64
+from llvmlite import ir
+from numba import config, njit, types, uint64
+from numba.extending import intrinsic
 
 from schemas.scan import PADDING
 
@@ -35,7 +38,14 @@ QUOTE, BACKSLASH, COMMA, COLON, POINT, MINUS, PLUS = b'"\\,:.-+'
 OPEN, CLOSE, BEGIN, END = b"[]{}"
 ZERO, NINE, SMALL_E, LARGE_E = b"09eE"
 SPACE, TAB, LINE, RETURN = b" \t\n\r"
-DELETE = 127
+ALL, ONES, TOPS = np.uint64(2**64 - 1), np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+QUOTES, BACKSLASHES, SPACES, ZEROS = (
+    np.uint64(byte * 0x0101010101010101) for byte in (QUOTE, BACKSLASH, SPACE, ZERO)
+)
+NO_DIGITS = np.uint64((128 - 10) * 0x0101010101010101)
+"""Added to digits without their zero, it sets the top of each byte that is none."""
+TENS = np.array([10**n for n in range(9)], np.uint64)
+CHECKED = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined]  # made as it is imported
 LABEL_B, LABEL_N, LABEL_U, LABEL_V, LABEL_T = b"bnuvt"
 NAME, UNIT, VALUE, TIME = 1, 2, 4, 8
 """Fields of a record, by bit."""
@@ -58,6 +68,37 @@ def inlined(function: F) -> F:
     return cast("F", made)
 
 
+def _load(_context: Any, text: Any, i: Any) -> Any:
+    """A load that needs no alignment, which numba has not."""
+
+    def load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        return builder.load(builder.bitcast(first, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(text, i), load
+
+
+def _low_zeros(_context: Any, word: Any) -> Any:
+    """How many bits are 0 below the lowest that is 1; 64 of 0."""
+
+    def count(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(word), count
+
+
+loaded: Any = intrinsic(_load)
+low_zeros: Any = intrinsic(_low_zeros)
+
+
+@inlined
+def eight(text: Bytes, i: int) -> Word:
+    """The eight bytes from here on as a little-endian number; where bounds are checked, those of the last one."""
+    if CHECKED:
+        return loaded(text, i) | uint64(text[i + 7]) << uint64(56)
+    return loaded(text, i)
+
+
 @inlined
 def space(text: Bytes, i: int) -> int:
     """The next position that is no blank."""
@@ -69,25 +110,38 @@ def space(text: Bytes, i: int) -> int:
 
 
 @inlined
+def ends(word: Word) -> Word:
+    """Of eight bytes those that end a plain ASCII string: the lowest top bit is the first."""
+    quotes, backslashes = word ^ QUOTES, word ^ BACKSLASHES
+    found = ((quotes - ONES) & ~quotes) | ((backslashes - ONES) & ~backslashes)
+    return (found | ((word - SPACES) & ~word) | (word + ONES) | word) & TOPS
+
+
+@inlined
 def string(text: Bytes, i: int) -> int:
     """The end of the plain ASCII string that begins here; `NOT_THIS` for any other."""
-    while True:
-        byte = text[i]
-        if byte == QUOTE:
-            return i
-        if byte < SPACE or byte == BACKSLASH or byte >= DELETE:
-            return NOT_THIS
-        i += 1
+    found = ends(eight(text, i))
+    while found == uint64(0):
+        i += 8
+        found = ends(eight(text, i))
+    i += low_zeros(found) >> 3
+    return i if text[i] == QUOTE else NOT_THIS
 
 
 @inlined
 def digits(text: Bytes, i: int, mantissa: Word) -> tuple[int, Word]:
     """Behind the digits that stand here, and the mantissa with them."""
-    byte = text[i]
-    while ZERO <= byte <= NINE:
-        mantissa = mantissa * uint64(10) + uint64(byte - ZERO)
-        i += 1
-        byte = text[i]
+    count = 8
+    while count == 8:
+        word = eight(text, i) ^ ZEROS
+        count = low_zeros(((word + NO_DIGITS) | word) & TOPS) >> 3
+        if count:
+            word = word << uint64(64 - 8 * count)
+            word = (word * uint64(2561)) >> uint64(8)
+            word = ((word & uint64(0x00FF00FF00FF00FF)) * uint64(6553601)) >> uint64(16)
+            word = ((word & uint64(0x0000FFFF0000FFFF)) * uint64(42949672960001)) >> uint64(32)
+            mantissa = mantissa * TENS[count] + word
+            i += count
     return i, mantissa
 
 
@@ -152,28 +206,17 @@ def mixed(a: Word, b: Word, c: Word, d: Word) -> tuple[Word, Word, Word, Word]:
 
 
 @inlined
-def word(text: Bytes, begin: int, count: int) -> Word:
-    """Bytes as a little-endian number."""
-    value = uint64(0)
-    for j in range(count):
-        value |= uint64(text[begin + j]) << uint64(8 * j)
-    return value
-
-
-@inlined
 def siphash(text: Bytes, begin: int, end: int, secret: npt.NDArray[np.uint64]) -> Word:
     """SipHash-1-3 (Aumasson, Bernstein), as CPython hashes ASCII strings (Python/pyhash.c)."""
     a, b = secret[0] ^ uint64(0x736F6D6570736575), secret[1] ^ uint64(0x646F72616E646F6D)
     c, d = secret[0] ^ uint64(0x6C7967656E657261), secret[1] ^ uint64(0x7465646279746573)
     size, i = end - begin, begin
     while i + 8 <= end:
-        eight = uint64(0)
-        for j in range(8):
-            eight |= uint64(text[i + j]) << uint64(8 * j)
-        a, b, c, d = mixed(a, b, c, d ^ eight)
-        a ^= eight
+        word = eight(text, i)
+        a, b, c, d = mixed(a, b, c, d ^ word)
+        a ^= word
         i += 8
-    last = word(text, i, end - i) | uint64(size) << uint64(56)
+    last = (eight(text, i) & ~(ALL << uint64(8 * (end - i)))) | uint64(size) << uint64(56)
     a, b, c, d = mixed(a, b, c, d ^ last)
     a, c = a ^ last, c ^ uint64(0xFF)
     for _ in range(3):
@@ -183,7 +226,7 @@ def siphash(text: Bytes, begin: int, end: int, secret: npt.NDArray[np.uint64]) -
 
 @compiled
 def hashed(text: Bytes, begin: int, end: int, secret: npt.NDArray[np.uint64]) -> int:
-    """What `hash` answers for the string: -1 means a fault in CPython."""
+    """What `hash` answers for the string, behind which there is padding: -1 means a fault in CPython."""
     found: int = np.int64(siphash(text, begin, end, secret))  # type: ignore[assignment]  # as numba has it
     return -2 if found == -1 else found
 
@@ -276,7 +319,7 @@ def scan(  # noqa: C901, PLR0911, PLR0912, PLR0915  measured: a third faster tha
             return NOT_THIS, 0, 0
         if not seen & UNIT:
             unit, unit_end = base_unit, base_unit_end
-        if base_name_end - base_name + name_end - name > len(whole_name):
+        if base_name_end - base_name + name_end - name > len(whole_name) - PADDED:
             return NOT_THIS, 0, 0
         if base_name == base_name_end:
             hash_of = hashed(text, name, name_end, secret)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from ingest.mqtt.codec import CodecTransport, _Link
+from ingest.mqtt.codec import READ_BYTES, CodecTransport, _Link
 from ingest.mqtt.inbox import TAKE_BYTES
 from ingest.mqtt.paho import PahoTransport
 from ingest.mqtt.transport import Backoff, Inbox, Patience, Subscriber
@@ -739,8 +739,8 @@ async def test_malformed_packet(garbage: bytes) -> None:
 
 
 @given(
-    sizes=st.lists(st.integers(0, 20_000), max_size=6),
-    cuts=st.lists(st.integers(1, 9_000), min_size=1, max_size=8),
+    sizes=st.lists(st.integers(0, 20_000) | st.sampled_from([READ_BYTES, 5 * READ_BYTES]), max_size=6),
+    cuts=st.lists(st.integers(100, 9_000) | st.just(READ_BYTES), min_size=1, max_size=8),
 )
 def test_packets_in_pieces(sizes: list[int], cuts: list[int]) -> None:
     """However the network cuts the bytes, the same messages come out."""
@@ -754,10 +754,15 @@ def test_packets_in_pieces(sizes: list[int], cuts: list[int]) -> None:
         )
         at = turn = 0
         while at < len(data):
-            step = cuts[turn % len(cuts)]
-            link.data_received(data[at : at + step])
-            at, turn = at + step, turn + 1
-        return [len(message.payload) for message in await inbox.take(10)] if sizes else []
+            room = link.get_buffer(-1)
+            piece = data[at : at + min(len(room), cuts[turn % len(cuts)])]
+            room[: len(piece)] = piece
+            link.buffer_updated(len(piece))
+            at, turn = at + len(piece), turn + 1
+        taken: list[int] = []
+        while len(taken) < len(sizes):
+            taken += [len(message.payload) for message in await inbox.take(10)]
+        return taken
 
     assert asyncio.run(feed()) == sizes
 

@@ -25,6 +25,8 @@ SILENT_TICKS = 3
 """Half keep-alives without a byte from the broker after which it is dead: 1.5 keep-alives."""
 
 
+READ_BYTES = 256 * 1024
+"""Read at once, at most: as uvloop does by itself."""
 T = TypeVar("T")
 
 
@@ -113,8 +115,8 @@ def _reason(kind: str, packet: mqtt5.ConnAckPacket | mqtt5.DisconnectPacket) -> 
     return f"{kind} 0x{code.value:02X} {code.name.lower()} {packet.reason_str or ''}".rstrip()
 
 
-class _Link(asyncio.Protocol):
-    """One connection: bytes in, messages into the inbox; packets out."""
+class _Link(asyncio.BufferedProtocol):
+    """One connection: bytes in, messages into the inbox; packets out. A payload is copied once, out of the buffer."""
 
     def __init__(self, inbox: Inbox, clock: Callable[[], float]) -> None:
         loop = asyncio.get_running_loop()
@@ -134,8 +136,11 @@ class _Link(asyncio.Protocol):
         self._leaving = False
         self._silent_ticks = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._rest = bytearray()
+        self._buffer = bytearray(READ_BYTES)
+        self._filled_bytes = 0
+        """So much of the buffer begins a packet."""
         self._needed_bytes = 0
+        """So much of it is to be there before it is looked at again."""
 
     @property
     def peer(self) -> dict[str, Any] | None:
@@ -152,37 +157,49 @@ class _Link(asyncio.Protocol):
             self._timer.cancel()
         self._closed.set_result(None)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  of the protocol
+        """Where the next bytes go; what is full is for a large packet, and grows as that comes."""
+        if self._filled_bytes == len(self._buffer):
+            self._buffer = self._buffer + bytes(len(self._buffer))  # views of the old one may be about
+        return memoryview(self._buffer)[self._filled_bytes :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many more bytes are in the buffer."""
         self._silent_ticks = 0
         if self._leaving or self.over.done():
             return
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed_bytes:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
+        self._filled_bytes += nbytes
+        if self._filled_bytes < self._needed_bytes:
+            return
         try:
-            self._parse(data)
+            read_bytes = self._parse(memoryview(self._buffer)[: self._filled_bytes])
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  the codec panics, outside Exception, at text not UTF-8
             self._fail(f"malformed packet from the broker: {error}")
+        else:
+            self._keep(self._buffer[read_bytes : self._filled_bytes])
         if self._inbox.full:
             self.pause()
 
-    def _parse(self, data: bytes) -> None:
-        """Packets to messages; keeps the bytes of the last one when it is not all there."""
+    def _keep(self, rest: bytearray) -> None:
+        """Let what is read go; the rest begins the next packet."""
+        if len(self._buffer) > READ_BYTES >= len(rest):
+            self._buffer = bytearray(READ_BYTES)
+        self._filled_bytes = len(rest)
+        self._buffer[: len(rest)] = rest
+        self._needed_bytes = _packet_bytes(rest)
+
+    def _parse(self, data: memoryview) -> int:
+        """Whole packets to messages; how many bytes they were."""
         read, publish = mqtt5.read, mqtt5.PublishPacket
         now, connection = self._clock(), self._inbox.connection
         messages: list[Message] = []
-        view, at, end = memoryview(data), 0, len(data)
+        at, end = 0, len(data)
         while at < end:
             try:
-                packet, size = read(view[at:])
+                packet, size = read(data[at:])
             except IndexError:
-                self._rest += view[at:]
-                self._needed_bytes = _packet_bytes(self._rest)
                 break
             at += size
             if type(packet) is publish:
@@ -204,6 +221,7 @@ class _Link(asyncio.Protocol):
                 self._control(packet)
         if messages:
             self._inbox.put(messages)
+        return at
 
     def _control(self, packet: mqtt5.Packet) -> None:
         match packet:

@@ -59,13 +59,10 @@ class Case(NamedTuple):
     version: str
     size: int
     messages: int
-    alone: bool = False
-    """On one processor, as `taskset` has it; the scheduler keeps others off while it is busy."""
 
 
 CASES = (
     Case("MQTT 5, packs of 100", "5", 100, 20_000),
-    Case("MQTT 5, packs of 100, on one processor", "5", 100, 20_000, alone=True),
     Case("MQTT 5, one reading", "5", 1, 300_000),
     Case("MQTT 3.1.1, packs of 100", "3.1.1", 100, 5_000),
     Case("MQTT 3.1.1, one reading", "3.1.1", 1, 30_000),
@@ -94,8 +91,6 @@ def drained(worker: Held, port: int, case: Case) -> tuple[float, float]:
     publish("127.0.0.1", port, list(packs(100, readings(TERMINALS, TERMINALS, time.time() - 3600))))
     wait_accounted([worker], TERMINALS)
     time.sleep(COMPILED_SECONDS)
-    if case.alone:
-        worker.keep_to_one_processor()
     worker.hold()
     count = case.messages * case.size
     publish("127.0.0.1", port, list(packs(case.size, readings(count, TERMINALS, time.time() - 120))))

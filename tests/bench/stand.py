@@ -55,12 +55,6 @@ class Held(Worker):
         assert self._process
         self._process.send_signal(number)
 
-    def keep_to_one_processor(self) -> None:
-        """From now on, with all its threads, as `taskset -ap` does; on Linux."""
-        assert self._process
-        for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {min(os.sched_getaffinity(0))})
-
     def cpu_seconds(self) -> float:
         """Of all its threads, in user code and in the kernel."""
         assert self._process

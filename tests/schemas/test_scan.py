@@ -55,7 +55,7 @@ def assert_read_alike(payload):
     except Unreadable as fault:
         raise AssertionError(f"{payload!r}: {fault}") from None
     assert not reference.refusals
-    assert (list(part.names), part.units) == (reference.names, reference.units)
+    assert (list(part.names), list(part.units)) == (reference.names, reference.units)
     assert (part.values.tolist(), part.times.tolist()) == (reference.values, reference.times)
     assert part.hashes.tolist() == [hash(name) for name in reference.names]
     assert (part.absolute, list(part.indexes)) == (reference.absolute, reference.indexes)
