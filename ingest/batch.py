@@ -162,22 +162,17 @@ class Batch:
 
 def reading_count(part: Part) -> int:
     """Readings of a part, those refused by its decoder included; an undecodable message has none."""
-    return len(part.values) + refused_readings(part.refusals)
+    return len(part.values) + (refused_readings(part.refusals) if part.refusals else 0)
 
 
 def element_count(parts: Iterable[Part]) -> int:
     """Readings and events of these parts, refused ones included."""
-    return sum(reading_count(p) + len(p.events) + sum(r.event for r in p.refusals) for p in parts)
-
-
-def is_reading(refusal: Refusal) -> bool:
-    """Whether a refusal is of readings, rather than of a message or an event."""
-    return refusal.index is not None and not refusal.event
+    return sum([reading_count(p) + len(p.events) + sum([r.event for r in p.refusals]) for p in parts])
 
 
 def refused_readings(refusals: Iterable[Refusal]) -> int:
     """How many readings were refused."""
-    return sum(refusal.count for refusal in refusals if is_reading(refusal))
+    return sum([r.count for r in refusals if r.index is not None and not r.event])
 
 
 def _locality(newest: float) -> bytes:

@@ -5,11 +5,12 @@ A gateway is told once a second and ten times in a burst; how often it was not i
 thread; times are arguments.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from devices.division import PROVINCE
 from ingest.batch import Batch, element_count, refused_readings
@@ -40,25 +41,29 @@ class Feedback:
     ) -> list[tuple[str, bytes]]:
         """What to publish; `refusals` are those of the batch, by number of the message, `now` Unix seconds."""
         told = []
-        for number, refused in refusals.items():
-            place = batch.places[number]
-            if place.gateway is None:
-                continue
-            if self._may(place.gateway, now):
-                said = _payload(batch, number, refused, self._suppressed.pop(place.gateway, 0))
-                told.append((self._topic(batch.messages[number], place), said))
-            else:
-                self._suppressed[place.gateway] = self._suppressed.get(place.gateway, 0) + 1
+        numbers_of: dict[str, list[int]] = {}
+        for number in refusals:
+            if gateway := batch.places[number].gateway:
+                numbers_of.setdefault(gateway, []).append(number)
+        for gateway, numbers in numbers_of.items():
+            count = self._take(gateway, len(numbers), now)
+            for number in numbers[:count]:
+                said = _payload(batch, number, refusals[number], self._suppressed.pop(gateway, 0))
+                told.append((self._topic(batch.messages[number], batch.places[number]), said))
+            if suppressed := len(numbers) - count:
+                self._suppressed[gateway] = self._suppressed.get(gateway, 0) + suppressed
         return told
 
-    def _may(self, gateway: str, now: float) -> bool:
+    def _take(self, gateway: str, wanted: int, now: float) -> int:
+        """How many of so many a gateway may be told."""
         if len(self._left) >= GATEWAYS_MAX:
             self._left.clear()
             self._suppressed.clear()
         left, since = self._left.get(gateway, (BURST, now))
         left = min(BURST, left + PER_SECOND * max(0.0, now - since))
-        self._left[gateway] = (left - 1 if left >= 1 else left), now
-        return left >= 1
+        count = min(wanted, int(left))
+        self._left[gateway] = left - count, now
+        return count
 
     def _topic(self, message: Message, place: Place) -> str:
         """Beside the topic that it came on, where that is one of ours: also under a division that is refused."""
@@ -81,7 +86,7 @@ def _payload(batch: Batch, number: int, refusals: Sequence[Refusal], suppressed:
     }  # fmt: skip
     if suppressed:
         said["suppressed"] = suppressed
-    return json.dumps(said, ensure_ascii=False).encode(errors="replace")
+    return msgspec.json.encode(said)
 
 
 def _detail(refusal: Refusal) -> dict[str, Any]:

@@ -6,7 +6,7 @@ so many of a message, neighbours of a part that are refused for the same reason 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ WORDED = 3
 ZONE_SECONDS = 8 * 3600
 """Shandong is UTC+8: local time written as UTC is this far ahead."""
 DAY_SECONDS = 86_400
+TOLD = 0
+"""Instead of a count: one reading, told in words."""
 REASONS = tuple(Reason)
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 
@@ -46,40 +48,53 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
     of_names = {n: targets.refused[batch.columns.name(int(bad.reading[n]))] for n in missing}
     codes = _codes(bad)
     codes[missing] = [CODES[refusal.reason] for refusal in of_names.values()]
-    message = np.array(batch.message_of)[bad.part]
-    rank = np.arange(len(codes)) - np.searchsorted(message, message)
-    begins = (rank <= WORDED) | (np.diff(codes, prepend=-1) != 0) | (np.diff(bad.reading, prepend=-1) != 1)
-    begins |= np.diff(bad.part, prepend=-1) != 0
+    message_begin, _ = _bounds(np.array(batch.message_of)[bad.part])
+    _, part_end = _bounds(bad.part)
+    rank = np.arange(len(codes)) - message_begin
+    begins = (rank <= WORDED) | _steps(codes) | _steps(bad.part) | _steps(bad.reading - np.arange(len(codes)))
     first = np.flatnonzero(begins)
-    last = np.searchsorted(bad.part, bad.part[first], side="right") - 1
-    spans = bad.reading[last] - bad.reading[first] + 1
-    columns = (np.diff(first, append=len(codes)), rank[first], codes[first], bad.part[first], bad.reading[first],
-               spans, bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
-    runs = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
+    spans = bad.reading[part_end[first] - 1] - bad.reading[first] + 1
+    counts = np.diff(first, append=len(codes))
+    told = (counts == 1) & (rank[first] < WORDED)
+    counts[told] = TOLD
+    at = first[told]
+    measured = zip(*np.vstack([bad.ahead_seconds[at], bad.value[at], bad.limits[:, at]]).tolist(), strict=True)
+    columns = first, counts, codes[first], bad.part[first], bad.reading[first], spans
     last_part = -1
-    for n, count, nth, code, part, reading, span, *measured in runs:
+    for n, count, code, part, reading, span in zip(*[column.tolist() for column in columns], strict=True):
         if part != last_part:
             last_part, begin, places = part, reading, batch.places_of(reading, span)
             found = refusals.setdefault(part, [])
         at, reason = reading - begin, REASONS[code]
-        if count > 1:
-            stretches = _stretches(places[at : at + count])
-            found += [Refusal(place, reason, count=length) for place, length in stretches]
-        elif nth >= WORDED:
-            found.append(Refusal(places[at], reason))
-        elif n in of_names:
-            found.append(of_names[n].at(places[at]))
+        if count == TOLD:
+            words, of_name = _words(reason, *next(measured)), of_names.get(n)
+            found.append(of_name.at(places[at]) if of_name else Refusal(places[at], reason, *words))
         else:
-            found.append(Refusal(places[at], reason, *_words(reason, *measured)))
+            found += [Refusal(place, reason, "", "", False, length)
+                      for place, length in _stretches(places[at : at + count])]  # fmt: skip
 
 
-def _codes(bad: Bad) -> npt.NDArray[np.int64]:
-    """What is wrong with each reading, its name apart, as a place in `REASONS`."""
-    return np.select(
-        [bad.future, bad.old, ~np.isfinite(bad.value)],
-        [CODES[Reason.TIME_IN_FUTURE], CODES[Reason.TIME_TOO_OLD], CODES[Reason.NOT_A_NUMBER]],
-        CODES[Reason.OUT_OF_RANGE],
-    )
+def _codes(bad: Bad) -> npt.NDArray[np.int8]:
+    """What is wrong with each reading, its name apart, as a place in `REASONS`; what is looked at first stands last."""
+    codes = np.full(len(bad.reading), CODES[Reason.OUT_OF_RANGE], np.int8)
+    codes[~np.isfinite(bad.value)] = CODES[Reason.NOT_A_NUMBER]
+    codes[bad.old] = CODES[Reason.TIME_TOO_OLD]
+    codes[bad.future] = CODES[Reason.TIME_IN_FUTURE]
+    return codes
+
+
+def _steps(column: npt.NDArray[np.integer[Any]]) -> Mask:
+    """Where a value is another than the one before it."""
+    steps = np.ones(len(column), np.bool_)
+    np.not_equal(column[1:], column[:-1], out=steps[1:])
+    return steps
+
+
+def _bounds(column: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Begin and end of the run of equal values that each entry stands in."""
+    bounds = np.append(np.flatnonzero(_steps(column)), len(column))
+    counts = np.diff(bounds)
+    return np.repeat(bounds[:-1], counts), np.repeat(bounds[1:], counts)
 
 
 def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:

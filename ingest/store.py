@@ -26,7 +26,7 @@ from psycopg.types.json import Jsonb
 
 from devices.registry import Registry
 from ingest import births, copy
-from ingest.batch import Batch, element_count, is_reading, refused_readings
+from ingest.batch import Batch, element_count, refused_readings
 from ingest.chunks import Chunks, TooWideError
 from ingest.heard import Publishers, presence, quality
 from ingest.numbering import Numbered
@@ -350,7 +350,7 @@ def count(batch: Batch, fresh: Sealed, known: npt.NDArray[np.bool_], registry: R
         outcome.readings_duplicate += batch.readings_of(number)
     for refusals in fresh.refusals.values():
         for refusal in refusals:
-            if is_reading(refusal):
+            if refusal.index is not None and not refusal.event:
                 outcome.readings_rejected[refusal.reason] += refusal.count
     identities = Counter(event.cell for event in fresh.events if event.cell is not None)
     for cell, n in (*enumerate(np.bincount(rows["cell_id"]).tolist()), *identities.items()):
@@ -392,21 +392,11 @@ def _kept(payload: bytes, refusals: list[Refusal]) -> bytes:
     return payload[:KEPT_BYTES] if refusals[0].reason is Reason.TOO_LARGE else payload
 
 
-class _Kept(msgspec.Struct, omit_defaults=True):
-    """A refusal as it is kept; `count`: so many elements from that place on."""
-
-    index: int | None
-    reason: Reason
-    detail: str = ""
-    hint: str = ""
-    count: int = 1
-
-
 def details(refusals: list[Refusal]) -> Jsonb:
     """Refusals as they are kept: place and reason of each, in words only the first so many."""
-    worded, others = refusals[:DETAILED_REFUSALS], refusals[DETAILED_REFUSALS:]
-    kept = [_Kept(r.index, r.reason, r.detail, r.hint, r.count) for r in worded]
-    kept += [_Kept(r.index, r.reason, count=r.count) for r in others]
+    kept = [Refusal(r.index, r.reason, r.detail, r.hint, count=r.count) if r.event or r.content is not None else r
+            for r in refusals[:DETAILED_REFUSALS]]  # fmt: skip
+    kept += [Refusal(r.index, r.reason, count=r.count) for r in refusals[DETAILED_REFUSALS:]]
     return Jsonb(kept, msgspec.json.encode)
 
 

@@ -33,10 +33,11 @@ GARBAGE = frozenset({Reason.MALFORMED_PAYLOAD, Reason.BAD_TOPIC, Reason.NO_ROUTE
 """Reasons that a flood may bring; beyond a rate they are counted without a row."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One refused reading or event (`index` is its place in the message), or a whole message (None).
 
-    A struct, because a gateway gone wrong brings many of them: it is made in a tenth of a dataclass's time.
+    A struct, because a gateway gone wrong brings many of them: it is made in a tenth of a dataclass's time. Its JSON
+    is what is kept of it, but for `event` and `content`.
     """
 
     index: int | None

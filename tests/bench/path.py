@@ -20,6 +20,7 @@ from devices.registry import Registry, Terminal
 from ingest.decode import Decode
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
+from ingest.processor import stay_on_one
 from ingest.service import keep_memory
 from ingest.settings import Settings
 from ingest.write import Writer
@@ -128,10 +129,12 @@ async def running(url: str) -> AsyncIterator[Path]:
     decode = Decode(routes, settings.max_payload_bytes, writer.registry)
     pipeline = Pipeline(settings, feed, decode, writer, metrics)
     await pipeline.open()
+    staying = asyncio.create_task(stay_on_one(), name="processor")
     task = asyncio.create_task(pipeline.run(), name="pipeline")
     try:
         yield Path(feed, metrics, writer.registry)
     finally:
+        staying.cancel()
         feed.stop()
         await task
 
