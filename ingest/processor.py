@@ -56,7 +56,6 @@ async def _until_crowded() -> None:
         await asyncio.sleep(LOOK_SECONDS)
         (ran_before, waited_before), (ran, waited) = (ran, waited), _ran_and_waited()
         if is_crowded(ran - ran_before, waited - waited_before):
-            log.info("processor_crowded", waited_seconds=(waited - waited_before) / 1e9)
             return
 
 
