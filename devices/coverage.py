@@ -1,6 +1,6 @@
 """What the counts come to: figures of the province, its cities, counties and domains, against the plan.
 
-Terminals are counted by cell (`presence.Counts`), a plan speaks of cities and counties. Every figure is a sum
+Terminals are counted by cell (`tally.Counts`), a plan speaks of cities and counties. Every figure is a sum
 over cells, so that a city is the sum of its counties and of what is known of the city alone. Ratios keep their
 numerator and denominator; where the denominator is 0 there is no ratio.
 """
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.division import DIVISIONS, DOMAINS, PROVINCE, city
-from devices.presence import STATES, Counts
+from devices.states import STATES
+from devices.tally import Counts
 
 GOAL_TERMINALS = 300_000_000
 """物联网终端总数达到3亿个以上 (鲁改委发〔2022〕5号)."""
@@ -63,7 +64,7 @@ def ratio(numerator: float, denominator: float) -> Ratio | None:
 
 
 class Figures(NamedTuple):
-    """Terminals of one place, of all domains or of one; what the counts are is said at `presence.Counts`."""
+    """Terminals of one place, of all domains or of one; what the counts are is said at `tally.Counts`."""
 
     planned: int
     never_heard: int

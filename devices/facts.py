@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import Connection
 
-from devices.presence import Facts, Fleet, Kind
+from devices.presence import Facts, Fleet
+from devices.states import Kind
 from schemas.profiles import PROFILES
 from schemas.sql import queries
 

@@ -19,8 +19,8 @@ from devices.coverage import units as apart
 from devices.division import PROVINCE
 from devices.gap import Decision, Gap, Maintenance, maintained
 from devices.gateways import GatewayNow
-from devices.presence import NAMED, STATES, Counts
-from devices.states import Blind
+from devices.states import STATES, Blind
+from devices.tally import NAMED, Counts
 
 MINIMUM_TERMINALS = 20
 """Under so many no cell is dark and nothing has an outage: a handful of meters is not a place."""

@@ -14,7 +14,7 @@ import numpy as np
 from devices.coverage import GOAL_NODES, Figures, Ratio, Report, ratio
 from devices.coverage import GOAL_TERMINALS as GOAL
 from devices.division import PROVINCE
-from devices.presence import SHANDONG_SECONDS
+from devices.states import SHANDONG_SECONDS
 
 SHANDONG = timezone(timedelta(seconds=SHANDONG_SECONDS))
 """China Standard Time: a day of ours begins at its midnight."""

@@ -19,9 +19,10 @@ from pyroaring import BitMap
 
 from devices.division import today
 from devices.facts import SQL, registered
-from devices.presence import EPOCH_SECONDS, Fleet
+from devices.presence import Fleet
 from devices.reader import BLOCK_IDS, HEARD_AT_ONCE, IDS_AT_ONCE, Reader
 from devices.recount import COUNTED, Difference, difference, in_arrays, in_database
+from devices.states import EPOCH_SECONDS
 from devices.store import SQL as REGISTRY
 
 log = structlog.get_logger()

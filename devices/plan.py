@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from devices.coverage import GOAL_TERMINALS, Target
 from devices.division import DIVISIONS, DOMAINS, PROVINCE, city
-from devices.importer import division, domain
+from devices.spelling import division, domain
 from schemas.payload import shown, storable
 
 Line = tuple[int, Sequence[str]]

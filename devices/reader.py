@@ -19,7 +19,8 @@ from psycopg import Connection
 from pyroaring import BitMap, BitMap64
 
 from devices.facts import NOTICE, SQL, Registered, registered, rows
-from devices.presence import EPOCH_SECONDS, Fleet, Life
+from devices.presence import Fleet
+from devices.states import EPOCH_SECONDS, Life
 
 BLOCK_IDS = 65_536
 """Of a row of `presence`: 256 KiB, and bitmaps are cut at the same places."""
@@ -100,7 +101,7 @@ class Reader:
         if pieces:
             notices = np.concatenate(pieces)
             at = (notices["at"] - EPOCH_SECONDS).astype(np.int32)
-            self.fleet.put_notices(notices["id"].astype(np.uint32), at)
+            self.fleet.offline.put(notices["id"].astype(np.uint32), at)
 
     def _put(self, piece: Registered) -> None:
         """Take registry rows. Who was never heard, as the database says, bears the id of one who is forgotten."""

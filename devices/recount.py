@@ -14,7 +14,8 @@ import numpy as np
 from psycopg import Connection
 
 from devices.facts import SQL
-from devices.presence import SHANDONG_SECONDS, STATES, Counts, Numbers
+from devices.states import SHANDONG_SECONDS, STATES, Numbers
+from devices.tally import Counts
 
 COUNTED = ("planned", "never_heard", "verified", "retired", "discovered")
 """What SQL counts of a cell."""

@@ -16,7 +16,8 @@ from devices.division import DIVISIONS, DOMAINS, PROVINCE, city
 from devices.gap import Gap
 from devices.indicator import Row
 from devices.plan import Declared
-from devices.presence import STATES, Counts
+from devices.states import STATES
+from devices.tally import Counts
 
 DAYS = 30
 """Of a period whose start nobody names."""

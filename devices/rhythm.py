@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from devices.presence import BLOCK, Fleet, Life
-from devices.states import EPOCH_SECONDS, moment
+from devices.presence import BLOCK, Fleet
+from devices.states import EPOCH_SECONDS, Life, moment
 
 WITNESSES = 3
 """So many terminals must be silent: one that dies behind a gateway of daily meters is no dead gateway."""

@@ -7,11 +7,12 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from ingest import store
 from ingest.check_doors import clear
+from ingest.connection import connect
 from ingest.finding import Finding, fail, ok, warn
 from ingest.migrate import TIMESCALE_AT_LEAST, SchemaError, newest, storage_of
-from ingest.settings import Settings, is_loopback
+from ingest.settings import Settings
+from ingest.settings_values import is_loopback
 from schemas.sql import queries
 
 SQL = queries("check.sql")
@@ -34,7 +35,7 @@ LEDGER_ROW_BYTES = 91
 def run(settings: Settings) -> Iterator[Finding]:
     """Everything about the database; what needs a connection or a table is left out without one."""
     try:
-        with store.connect(settings.database_url.get_secret_value(), application="ganzhi check") as conn:
+        with connect(settings.database_url.get_secret_value(), application="ganzhi check") as conn:
             yield from _server(conn)
             yield from _tls(conn, settings)
             yield _clock(conn)

@@ -13,7 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ingest import certificate
 from ingest.finding import Finding, fail, ok, warn
-from ingest.settings import PREFIX, SUFFIX, Settings, is_loopback
+from ingest.settings import Settings
+from ingest.settings_sources import PREFIX, SUFFIX
+from ingest.settings_values import is_loopback
 
 CERTIFICATE_DAYS = 30
 """A renewal takes people, and some of them are on holiday."""

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import Connection
 
+from ingest.copy import POSTGRES_EPOCH
+from ingest.sealed import Sealed
 from schemas.sql import queries
 
 SQL = queries("check.sql")
@@ -35,8 +37,10 @@ class Chunks:
         assert row is not None
         self._room = int(row[0]) // SHARE
 
-    def check(self, readings: Times, events: Times) -> None:
-        """Raises `TooWideError` for rows of these times that one transaction can't take."""
+    def check(self, sealed: Sealed) -> None:
+        """Raises `TooWideError` for rows over more chunks than one transaction can take."""
+        seconds = np.array([event.observed_at for event in sealed.events], np.float64) - POSTGRES_EPOCH
+        readings, events = sealed.rows["observed_at"].astype(np.int64), (seconds * 1e6).astype(np.int64)
         if self._reading.at_most(readings) + self._event.at_most(events) <= self._room:
             return
         if self._count(readings, events) <= self._room:

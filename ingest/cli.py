@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from ingest import cli_data, cli_export, cli_gaps, cli_plan, cli_publish, cli_registry, cli_report, cli_state
+from ingest import (
+    cli_data,
+    cli_export,
+    cli_gaps,
+    cli_gateways,
+    cli_plan,
+    cli_publish,
+    cli_report,
+    cli_state,
+    cli_terminals,
+)
 from ingest.cli_export import CityReader, PasswordDir, Roles
 from ingest.logs import configure_logs
 from ingest.settings import Settings, SettingsError, load
@@ -34,11 +44,11 @@ def migrate(
     from ingest import maintain as upkeep
     from ingest import migrate as steps
     from ingest import roles as rights
-    from ingest import store
+    from ingest.connection import connect
 
     with exit_codes():
         settings = load(config)
-        with store.connect(
+        with connect(
             settings.database_url.get_secret_value(), application="ganzhi migrate", patient=True
         ) as conn:
             done = steps.migrate(conn)
@@ -62,11 +72,11 @@ def migrate(
 def _maintain(settings: Settings, every: float | None) -> None:
     """Once, or every so many hours until a signal ends it: each step is whole, whenever that is."""
     from ingest import maintain as upkeep
-    from ingest import store
+    from ingest.connection import connect
 
     while True:
         url = settings.database_url.get_secret_value()
-        with store.connect(url, application="ganzhi maintain") as conn:
+        with connect(url, application="ganzhi maintain") as conn:
             rest = upkeep.REST if every else timedelta()
             if (
                 not upkeep.run(
@@ -128,8 +138,8 @@ app.command(epilog="Example: ganzhi export --division 370100 --domain municipal 
                    "--what hourly --out november.csv")(cli_export.export)  # fmt: skip
 app.command(epilog="Example: ganzhi report --month 2026-10 --output october.html")(cli_report.report)
 app.add_typer(cli_data.rejections, name="rejections")
-app.add_typer(cli_registry.terminals, name="terminals")
-app.add_typer(cli_registry.gateways, name="gateways")
+app.add_typer(cli_terminals.terminals, name="terminals")
+app.add_typer(cli_gateways.gateways, name="gateways")
 app.add_typer(cli_plan.plan, name="plan")
 app.add_typer(cli_gaps.gaps, name="gaps")
 app.add_typer(cli_gaps.maintenance, name="maintenance")

@@ -9,8 +9,8 @@ import typer
 from psycopg import Connection
 from rich.table import Table
 
-from devices import importer
-from devices.importer import SHANDONG
+from devices import spelling
+from devices.spelling import SHANDONG
 from ingest.settings import SettingsError, load
 from ingest.terminal import Config, checked_domain, database, exit_codes, moment, out, shown
 from schemas.payload import storable
@@ -198,6 +198,6 @@ def list_maintenance(
 
 def _checked_division(text: str) -> int:
     try:
-        return importer.division(text)
+        return spelling.division(text)
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from devices.coverage import CITIES, Targets, by_city, targets_on, units
 from devices.division import DIVISIONS, DOMAINS, city
-from devices.importer import DOMAINS_ZH
-from devices.importer import division as read_division
 from devices.indicator import SHANDONG
 from devices.plan import Declared
+from devices.spelling import DOMAINS_ZH
+from devices.spelling import division as read_division
 from ingest.settings import SettingsError, load
 from ingest.terminal import CommandError, Config, database, exit_codes, out, shown
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from devices.division import DIVISIONS, PROVINCE, city
-from devices.importer import SHANDONG
-from devices.importer import division as division_of
 from devices.report import Period, Summary, last_days, month
+from devices.spelling import SHANDONG
+from devices.spelling import division as division_of
 from ingest.settings import SettingsError, load
 from ingest.terminal import CommandError, Config, database, err, exit_codes, shown
 

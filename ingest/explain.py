@@ -7,8 +7,8 @@ from itertools import count
 from rich.table import Table
 
 from devices.division import DIVISIONS, DOMAINS, PROVINCE
-from devices.importer import SHANDONG
 from devices.registry import Gateway, Metric, Registry
+from devices.spelling import SHANDONG
 from devices.store import Known, NewTerminal
 from ingest import copy
 from ingest.batch import Batch

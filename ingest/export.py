@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from psycopg import Connection, rows
 
 from devices.division import DIVISIONS, DOMAINS, PROVINCE, city, today
-from ingest import store
+from ingest.connection import connect
 from ingest.settings import SettingsError
 from ingest.terminal import CommandError
 from ingest.terminals import find
@@ -106,7 +106,7 @@ def _within(code: int) -> list[int] | None:
 @contextmanager
 def session(url: str) -> Iterator[Connection[Any]]:
     """A read-only connection whose statements may take as long as they need."""
-    with store.connect(url, application="ganzhi export") as conn:
+    with connect(url, application="ganzhi export") as conn:
         for name, value in (("default_transaction_read_only", "on"), ("statement_timeout", "0")):
             conn.execute("SELECT set_config(%s, %s, false)", [name, value])
         yield conn

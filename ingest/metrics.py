@@ -15,8 +15,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from devices.division import DOMAINS
+from ingest.outcome import Outcome
 from ingest.sealed import FLAGS
-from ingest.store import Outcome
 from schemas.rejection import Reason
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)

@@ -15,7 +15,8 @@ import psycopg
 import structlog
 
 from devices.observer import AnotherObserverError
-from ingest import http, store
+from ingest import http
+from ingest.connection import break_off, connect
 from ingest.migrate import storage_of
 from ingest.mqtt.codec import CodecTransport
 from ingest.mqtt.paho import PahoTransport
@@ -100,7 +101,7 @@ async def _watch(
             if not future.done() and made:
                 log.warning("database_silent", seconds=LEAVE_SECONDS if stop.done() else SILENT_SECONDS,
                             advice="is its process stopped, or its disk?")  # fmt: skip
-                store.break_off(made[-1])
+                break_off(made[-1])
             return await future
 
         try:
@@ -117,7 +118,7 @@ async def _watch(
 def _connect(
     settings: Settings, made: Callable[[psycopg.Connection[Any]], object]
 ) -> psycopg.Connection[Any]:
-    conn = store.connect(settings.database_url.get_secret_value(), application=APPLICATION, made=made)
+    conn = connect(settings.database_url.get_secret_value(), application=APPLICATION, made=made)
     storage_of(conn)
     return conn
 

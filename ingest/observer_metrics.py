@@ -17,7 +17,7 @@ from devices.coverage import GOAL_NODES, GOAL_TERMINALS, VIDEO_KINDS, Figures, R
 from devices.division import DIVISIONS, PROVINCE, city
 from devices.gap import Gap
 from devices.indicator import midnight_seconds
-from devices.presence import STATES
+from devices.states import STATES
 from ingest.round import Seen
 from ingest.settings import Settings
 

@@ -20,10 +20,10 @@ from ingest.batch import Batch
 from ingest.births import Decoded
 from ingest.decode import Decode
 from ingest.metrics import Metrics
+from ingest.outcome import Outcome
 from ingest.sequence import Numbering
 from ingest.settings import Settings
 from ingest.sources import Source
-from ingest.store import Outcome
 from ingest.thread import WriterThread, in_daemon
 from ingest.write import Writer
 from schemas.message import Message

@@ -13,8 +13,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ingest.mqtt.lost import ADVICE
 from ingest.mqtt.tls import tls_context
-from ingest.mqtt.transport import ADVICE
 from ingest.settings import Settings
 
 ANSWER_SECONDS = 5.0

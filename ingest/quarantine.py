@@ -19,11 +19,12 @@ from ingest.births import Births
 from ingest.chunks import TooWideError
 from ingest.decode import Decode, decoders
 from ingest.migrate import storage_of
+from ingest.rejections import details
 from ingest.resolve import Resolver
 from ingest.seal import seal
 from ingest.sealed import Sealed
 from ingest.settings import OnUnknownGateway, Settings
-from ingest.store import Store, details
+from ingest.store import Store
 from ingest.terminals import SQL as TERMINALS
 from schemas.message import Message
 from schemas.reading import Part

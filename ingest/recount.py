@@ -18,7 +18,8 @@ from psycopg import Connection
 from devices.division import city
 from devices.facts import SQL
 from devices.recount import COUNTED, in_database
-from ingest import scrape, store
+from ingest import scrape
+from ingest.connection import connect
 from ingest.migrate import storage_of
 from ingest.scrape import ANSWER_SECONDS, EVERYWHERE
 from ingest.settings import Settings
@@ -62,7 +63,7 @@ class Recount(NamedTuple):
 def recount(settings: Settings) -> Recount:
     """Count the registry, compare. Raises `CommandError` where there is nothing to compare it with."""
     observer = _address(settings)
-    with store.connect(settings.database_url.get_secret_value()) as conn:
+    with connect(settings.database_url.get_secret_value()) as conn:
         storage_of(conn)
         before = _scrape(settings)
         counted_at, database = _count(conn)

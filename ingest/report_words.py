@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from devices.coverage import Ratio
 from devices.division import DIVISIONS, PROVINCE
-from devices.importer import DOMAINS_ZH, SHANDONG
+from devices.spelling import DOMAINS_ZH, SHANDONG
 
 LANGUAGES = ("zh", "en")
 DASH = "—"

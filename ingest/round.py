@@ -21,11 +21,11 @@ from devices.division import PROVINCE, city, today
 from devices.gap import Gap
 from devices.gateways import DEAF_SECONDS, GatewayNow, deaf, judge
 from devices.observer import Observer
-from devices.presence import Counts
 from devices.report import Summary, last_days
 from devices.rhythm import intervals
 from devices.states import Blind
 from devices.store import identifier_nodes
+from devices.tally import Counts
 from ingest import gaps as gap_store
 from ingest import report as reports
 from ingest.settings import OnUnknownGateway, Settings

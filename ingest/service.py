@@ -15,7 +15,7 @@ import psycopg
 import structlog
 from starlette.applications import Starlette
 
-from ingest import births, certificate, http, processor, push, store
+from ingest import births, certificate, http, ledger, processor, push
 from ingest.decode import NO_ROUTE, Decode, decoders
 from ingest.metrics import Metrics
 from ingest.mqtt.codec import CodecTransport
@@ -140,7 +140,7 @@ async def drain(settings: Settings, client_id: str) -> int:
         worker.transport.stop_receiving()
         await running
     # Noted first: a session that is there although it was noted as ended is no loss.
-    await asyncio.to_thread(store.end_session, settings.database_url.get_secret_value(), client_id)
+    await asyncio.to_thread(ledger.end_session, settings.database_url.get_secret_value(), client_id)
     await asyncio.to_thread(end_session, settings, client_id)
     return worker.pipeline.received
 

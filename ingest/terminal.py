@@ -19,7 +19,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from rich.console import Console
 from rich.text import Text
 
-from devices.importer import SHANDONG, domain
+from devices.spelling import SHANDONG, domain
 from ingest.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -89,9 +89,9 @@ def fail(code: int, text: str) -> NoReturn:
 @contextmanager
 def database(settings: Settings, application: str) -> Iterator[Connection[Any]]:
     """The database for a command. Raises `CommandError` for what the role that is logged in may not do."""
-    from ingest import store
+    from ingest.connection import connect
 
-    with store.connect(settings.database_url.get_secret_value(), application=application) as conn:
+    with connect(settings.database_url.get_secret_value(), application=application) as conn:
         role = conn.info.user
         try:
             yield conn

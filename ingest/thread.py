@@ -18,8 +18,8 @@ import structlog
 
 from ingest.batch import Batch
 from ingest.births import Decoded
+from ingest.outcome import Outcome
 from ingest.sealed import Sealed
-from ingest.store import Outcome
 from ingest.write import RefusedError, UnavailableError, Writer
 from schemas.reading import Part
 from schemas.rejection import Reason, Refusal

@@ -10,19 +10,20 @@ from psycopg import Connection
 
 from devices.registry import Registry
 from devices.store import Directory
-from ingest import store
 from ingest.batch import Batch
 from ingest.births import Births, Decoded
 from ingest.chunks import TooWideError
+from ingest.connection import break_off, connect
 from ingest.failure import Failure, classify
 from ingest.feedback import Feedback
 from ingest.migrate import NewerSchemaError, SchemaError, storage_of
+from ingest.outcome import Outcome
 from ingest.quota import PerMinute
 from ingest.resolve import Resolver
 from ingest.seal import seal
 from ingest.sealed import Sealed
 from ingest.settings import Settings
-from ingest.store import Outcome, Store
+from ingest.store import Store
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Writer:
     def break_off(self) -> None:
         """End the connection under the thread that waits for its server. From any thread."""
         if self._conn:
-            store.break_off(self._conn)
+            break_off(self._conn)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -175,7 +176,7 @@ class Writer:
 
     def _connected(self) -> Store:
         if self._store is None:
-            conn = store.connect(self._url, made=self._keep)
+            conn = connect(self._url, made=self._keep)
             try:
                 self._store = self._prepared(conn)
             except BaseException:

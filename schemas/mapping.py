@@ -2,8 +2,8 @@
 
 A mapping is a list of rules, and every rule that fits a message is applied to it. The fields of `Rule` are the
 language, docs/routes.md explains it with examples. Paths are those of `schemas.path`; times and values are read as
-tolerantly as a platform's (`schemas.nbiot.common`). A terminal's values are a part, known by route, code, times and
-values; terminals that say one number each share a part, and are known as if each had its own.
+tolerantly as a platform's (`schemas.nbiot.fields`, `schemas.nbiot.value`). A terminal's values are a part, known by
+route, code, times and values; terminals that say one number each share a part, and are known as if each had its own.
 """
 
 import re
@@ -16,15 +16,9 @@ import msgspec
 from schemas.mapping_draft import Draft, Row
 from schemas.message import Message
 from schemas.name import MAX_CODE_CHARACTERS, MAX_METRIC_CHARACTERS
-from schemas.nbiot.common import (
-    MILLISECONDS_MAX,
-    Broken,
-    any_value,
-    imei_of,
-    plain_number,
-    push_seconds,
-    refused,
-)
+from schemas.nbiot.broken import Broken, refused
+from schemas.nbiot.fields import MILLISECONDS_MAX, imei_of, push_seconds
+from schemas.nbiot.value import any_value, plain_number
 from schemas.path import MISSING, Path, PathError, Text, first, single
 from schemas.payload import Unreadable, load_json, shown
 from schemas.plain import MILLISECONDS_FROM

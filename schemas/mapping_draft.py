@@ -6,7 +6,8 @@ A terminal's values are a part. Terminals that say one number each share one, an
 from itertools import groupby
 from typing import Any
 
-from schemas.nbiot.common import Broken, identify, identity_alone, identity_of_readings
+from schemas.nbiot.broken import Broken
+from schemas.nbiot.identity import identify, identity_alone, identity_of_readings
 from schemas.payload import Unreadable
 from schemas.reading import RELATIVE_BELOW, Name, Part
 from schemas.rejection import Refusal

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from schemas.mapping import MappingError, Rule, compile_mapping
-from schemas.nbiot.common import Hook
+from schemas.nbiot.draft import Hook
 from schemas.nbiot.frame import Field, FrameError, hook
 from schemas.reading import Decoder
 from schemas.topic import GATEWAY, filters_overlap, matches

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from tests.brokers import Mosquitto, free_port, mosquitto_version, needs_mosquitto, says
 from tests.gateway import Gateway
 from tests.postgres import Postgres, program_folders, timescale_programs
@@ -44,7 +45,7 @@ class Database(NamedTuple):
 
     def migrate(self) -> None:
         """Bring it to this version."""
-        with store.connect(self.url) as conn:
+        with connect(self.url) as conn:
             assert migrate.migrate(conn).storage == self.storage
 
     @contextmanager

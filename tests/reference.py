@@ -9,10 +9,12 @@ from pathlib import Path
 import psycopg
 from prometheus_client import Metric
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from ingest.metrics import Metrics
 from ingest.observer_metrics import GAUGES, REMOVED
-from ingest.settings import PREFIX, Settings
+from ingest.settings import Settings
+from ingest.settings_sources import PREFIX
 from tests.postgres import Postgres, program_folders
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -45,7 +47,8 @@ def settings_page() -> str:
     rows = [("name", "type", "default", "what it does")]
     for name, field in Settings.model_fields.items():
         kind = _kind(schema["properties"][name], schema.get("$defs", {}))
-        rows.append((f"`{PREFIX}{name.upper()}`", kind, _default(field.default), field.description or ""))
+        does = " ".join((field.description or "").split())
+        rows.append((f"`{PREFIX}{name.upper()}`", kind, _default(field.default), does))
     return HEAD.format(title="Settings", text=text, source="`ingest/settings.py`") + _table(rows)
 
 
@@ -133,7 +136,7 @@ def pages() -> dict[str, str]:
     with (
         Postgres(program_folders()[-1], timescale=False) as postgres,
         postgres.database() as url,
-        store.connect(url) as conn,
+        connect(url) as conn,
     ):
         migrate.migrate(conn)
         tables = tables_page(conn)

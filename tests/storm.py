@@ -13,8 +13,8 @@ from devices.registry import Registry
 from ingest import thread
 from ingest.decode import Decode
 from ingest.logs import configure_logs
+from ingest.mqtt.backoff import Patience
 from ingest.mqtt.codec import CodecTransport
-from ingest.mqtt.transport import Patience
 from ingest.settings import load
 from ingest.write import Writer
 from schemas.message import Message

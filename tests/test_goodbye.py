@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+from ingest.mqtt.backoff import Patience
 from ingest.mqtt.paho import PahoTransport
-from ingest.mqtt.transport import Patience
 from ingest.settings import Settings
 
 SUBSCRIBE, PINGREQ, DISCONNECT = 8, 12, 14

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest import store
+from ingest.connection import connect
 from ingest.settings import Settings
 from tests.reference import DOCS, TABLES, pages, tables_page
 
@@ -26,6 +26,6 @@ def test_every_setting_is_described():
 @pytest.mark.parametrize("storage", [pytest.param("timescale", marks=pytest.mark.timescale)])
 def test_both_storages_have_the_same_tables(made, database):
     """TimescaleDB shows the same tables, columns and comments as plain PostgreSQL, and no table without one."""
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         assert tables_page(conn) == made["tables.md"]
         assert [table for table, _, about, *_ in conn.execute(TABLES) if not about] == []

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from rich.console import Console
 
-from ingest import roles, scrape, store
+from ingest import roles, scrape
+from ingest.connection import connect
 from ingest.settings import Settings
 from ingest.status import Database, State, Worker, screen, troubles
 from tests.brokers import free_port
@@ -129,7 +130,7 @@ VALUES (now(), 'gateway_offline', 370202, NULL, 'gw-1', 900, 100, '{}', NULL, NU
 def test_it_says_where_terminals_fell_silent_and_whom_to_call(database):
     """Gaps that wake somebody come first, the largest first, with whom to call; a worker's role sees none."""
     database.execute(SILENT)
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         roles.make(conn, None, [])
     _, said = status(free_port(), database.url)
     first, second = said.index("网关离线 gateway_offline: 370202"), said.index("全部失联 dark: 370203")

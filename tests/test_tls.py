@@ -16,12 +16,13 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from ingest import check, check_database, migrate, store
+from ingest import check, check_database, migrate
 from ingest.cli import app
+from ingest.connection import connect
 from ingest.finding import Level
+from ingest.mqtt.backoff import Patience
 from ingest.mqtt.codec import CodecTransport
 from ingest.mqtt.paho import PahoTransport
-from ingest.mqtt.transport import Patience
 from ingest.publish import Outgoing, Publisher
 from ingest.settings import Settings
 from tests.brokers import Mosquitto, free_port, mosquitto_config, needs_mosquitto
@@ -195,13 +196,13 @@ def test_a_worker_over_tls_on_every_side(server, ours, authority, strict, tmp_pa
     cert, web = authority.sign("ganzhi", file="database-client"), authority.sign("w", hosts=("127.0.0.1",))
     database = (f"postgresql://ganzhi@localhost:{server.port}/postgres?sslmode=verify-full&sslrootcert={authority.file}"
                 f"&sslcert={cert}&sslkey={key_of(cert)}")  # fmt: skip
-    with store.connect(database) as conn:
+    with connect(database) as conn:
         migrate.migrate(conn)
         assert conn.pgconn.ssl_in_use
     with pytest.raises(psycopg.OperationalError, match="certificate"):
-        store.connect(database.partition("&sslcert")[0])
+        connect(database.partition("&sslcert")[0])
     with pytest.raises(psycopg.OperationalError, match="does not match host name"):
-        store.connect(database.replace("localhost", "127.0.0.1"))
+        connect(database.replace("localhost", "127.0.0.1"))
     settings = ours | {"database_url": database, "http_cert": web, "http_key": key_of(web),
                        "http_client_ca": authority.file}  # fmt: skip
     worker = Worker(tmp_path / "worker.log", **settings)

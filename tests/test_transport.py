@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from ingest.mqtt.backoff import Backoff, Patience
 from ingest.mqtt.codec import READ_BYTES, CodecTransport, _Link
-from ingest.mqtt.inbox import TAKE_BYTES
+from ingest.mqtt.inbox import TAKE_BYTES, Inbox
 from ingest.mqtt.paho import PahoTransport
-from ingest.mqtt.transport import Backoff, Inbox, Patience, Subscriber
+from ingest.mqtt.subscriber import Subscriber
 from ingest.settings import Settings
 from schemas.message import Message
 

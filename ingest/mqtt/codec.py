@@ -15,7 +15,8 @@ import numpy as np
 
 from ingest.mqtt import tls
 from ingest.mqtt.inbox import Inbox
-from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber
+from ingest.mqtt.lost import ADVICE, CLOSED_ADVICE, BrokerLostError
+from ingest.mqtt.subscriber import Subscriber
 from schemas.message import Message, sequence_of
 
 PINGREQ = mqtt5.PingReqPacket().write()

@@ -24,7 +24,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.mqtt import tls
-from ingest.mqtt.transport import ADVICE, CLOSED_ADVICE, BrokerLostError, Subscriber
+from ingest.mqtt.lost import ADVICE, CLOSED_ADVICE, BrokerLostError
+from ingest.mqtt.subscriber import Subscriber
 from schemas.message import Message
 
 

@@ -16,19 +16,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.message import Message
-from schemas.nbiot.common import (
-    Draft,
-    Hook,
-    an_object,
-    identify,
-    imei_of,
-    load_object,
-    online,
-    push_seconds,
-    refused,
-    said,
-    terminal,
-)
+from schemas.nbiot.broken import refused
+from schemas.nbiot.draft import Draft, Hook
+from schemas.nbiot.fields import an_object, imei_of, load_object, online, push_seconds, said, terminal
+from schemas.nbiot.identity import identify
 from schemas.payload import Unreadable, shown
 from schemas.reading import Decoder, Part
 from schemas.rejection import Reason

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from schemas.nbiot.common import Hook
+from schemas.nbiot.draft import Hook
 
 _FLOATS = {("big", 4): ">f", ("little", 4): "<f", ("big", 8): ">d", ("little", 8): "<d"}
 

@@ -15,17 +15,10 @@ from typing import Any, NamedTuple
 
 from schemas.message import Message
 from schemas.name import MAX_CODE_CHARACTERS
-from schemas.nbiot.common import (
-    Broken,
-    add_value,
-    add_values,
-    identify,
-    imei_of,
-    part_of_numbers,
-    push_seconds,
-    refused,
-    time_of,
-)
+from schemas.nbiot.broken import Broken, refused
+from schemas.nbiot.draft import add_value, part_of_values
+from schemas.nbiot.fields import imei_of, push_seconds, time_of
+from schemas.nbiot.identity import identify
 from schemas.payload import Unreadable, load_json, shown
 from schemas.plain import terminal_code
 from schemas.reading import Decoder, Name, Part
@@ -195,12 +188,8 @@ def _service(device: _Device, service: Any, push_time: float, draft: _Draft) -> 
     first = draft.take(len(values))
     stream = fields.get("service_id", fields.get("serviceId"))
     service = stream if isinstance(stream, str) else shown(stream)
-    part = part_of_numbers(PLATFORM, device.id, device.code, service, values, time, first)
-    if part is None:
-        part = Part(indexes=[])
-        add_values(part, device.code, values, time, first)
-        identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services
-    part.aliases = device.aliases
+    part = part_of_values(device.code, values, time, first, device.aliases)
+    identify(part, PLATFORM, device.id, service, time)  # before names that depend on the other services
     part.names = draft.metrics(part.names, service)
     return part
 

@@ -20,23 +20,21 @@ from typing import Any
 
 from schemas.message import Message
 from schemas.nbiot import onenet_envelope as envelope
-from schemas.nbiot.common import (
+from schemas.nbiot.broken import Broken, refused
+from schemas.nbiot.draft import Draft
+from schemas.nbiot.fields import (
     MILLISECONDS_MAX,
-    Broken,
-    Draft,
     an_object,
-    identify,
-    identity_alone,
     imei_of,
     load_object,
     online,
-    plain_number,
     push_seconds,
-    refused,
     said,
     terminal,
     time_of,
 )
+from schemas.nbiot.identity import identify, identity_alone
+from schemas.nbiot.value import plain_number
 from schemas.payload import Unreadable, load_json, shown
 from schemas.reading import RELATIVE_BELOW, Decoder, Name, Part
 from schemas.rejection import Reason

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from schemas.sql import migrations
 from tests.worker import environment
 
@@ -33,7 +34,7 @@ def command(name, url):
 def apply_all_but_the_last(database):
     """The database as the release before this one left it, without what it seeded."""
     steps = [m for m in migrations() if m.storage in {None, database.storage}]
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         conn.execute(migrate.SQL["version_table"])
         for step in steps[:-1]:
             conn.execute(step.sql)
@@ -101,7 +102,7 @@ def test_migrating_under_a_worker_loses_and_doubles_nothing(
     assert again.returncode == 0
     step = migrate.Migration(9000, "later", None, LATER)
     monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), step))
-    with store.connect(database.url, patient=True) as conn:
+    with connect(database.url, patient=True) as conn:
         assert migrate.migrate(conn).applied == ["9000 later"]
     before = worker.metrics()("readings_committed_total")
     worker.wait(lambda m: m("readings_committed_total") > before, "committing after it")

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest import copy, migrate, store
+from ingest.connection import connect
 from tests.bench.publish import packs, publish, readings
 from tests.bench.stand import COMPILED_SECONDS, Held, wait_accounted
 from tests.brokers import Mosquitto, free_port, mosquitto_config
@@ -40,7 +41,7 @@ def ceiling(url: str, count: int) -> float:
     rows["observed_at"] = np.rint((times - copy.POSTGRES_EPOCH) * 1e6)
     rows["terminal_id"], rows["metric_id"], rows["cell_id"], rows["value"] = terminals + 1, 1, 1, values
     batches = [copy.copy_bytes(rows[begin : begin + BATCH]) for begin in range(0, count, BATCH)]
-    with store.connect(url) as conn:
+    with connect(url) as conn:
         if migrate.storage_of(conn) == "timescale":
             conn.execute("SET timescaledb.enable_direct_compress_copy = on")
         begun = time.perf_counter()
@@ -132,7 +133,7 @@ def main() -> None:
             programs = timescale_programs()
             server = stack.enter_context(Postgres(programs or program_folders()[0], timescale=bool(programs)))
             url = stack.enter_context(server.database())
-        with store.connect(url) as conn:
+        with connect(url) as conn:
             storage = migrate.migrate(conn).storage
             server_version = "PostgreSQL {}.{}".format(*divmod(conn.info.server_version, 10_000))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

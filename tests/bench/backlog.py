@@ -28,8 +28,9 @@ import mqtt5
 import numpy as np
 import psycopg
 
-from ingest import migrate, store
+from ingest import migrate
 from ingest.batch import Batch
+from ingest.connection import connect
 from schemas.message import Message
 from schemas.routes import Place
 from schemas.telemetry import decode
@@ -74,7 +75,7 @@ def main() -> None:
         url, port = stack.enter_context(server.database()), free_port()
         stack.enter_context(Mosquitto(mosquitto_config(port, folder), port, folder))
         settings = {"database_url": url, "mqtt_url": f"mqtt://127.0.0.1:{port}"}
-        with store.connect(url, patient=True) as conn:
+        with connect(url, patient=True) as conn:
             migrate.migrate(conn)
         workers = [Worker(folder / "worker-0.log", topics="ganzhi/v1/370102/+/telemetry", **settings)]
         flushed = "ganzhi/v1/370103/late/telemetry" if options.apart else "ganzhi/v1/370102/late/telemetry"

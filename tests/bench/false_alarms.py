@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from devices.presence import STATES, Facts, Fleet, Kind, Life
+from devices.presence import Facts, Fleet
+from devices.states import STATES, Kind, Life
 
 DAY_SECONDS = 86_400
 START = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())

@@ -18,8 +18,9 @@ import numpy as np
 
 from devices.gaps import RETURN_SECONDS, decide, gateway_down
 from devices.gateways import judge
-from devices.presence import EPOCH_SECONDS, Facts, Fleet, Kind, Life
+from devices.presence import Facts, Fleet
 from devices.rhythm import intervals
+from devices.states import EPOCH_SECONDS, Kind, Life
 
 DAY_SECONDS, LOOK_SECONDS = 86_400, 120
 START = int(datetime(2026, 11, 1, 16, tzinfo=UTC).timestamp())

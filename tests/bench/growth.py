@@ -21,7 +21,8 @@ from pathlib import Path as File
 import numpy as np
 
 from devices.store import Directory
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from tests.bench import stand
 from tests.bench.path import MESSAGES, PACK, Cost, Path, rounds, running
 from tests.bench.report import Point, picture, table, with_section
@@ -130,7 +131,7 @@ async def known(url: str, counts: Sequence[float], messages: int, repeats: int) 
 
 async def metrics(url: str, counts: Sequence[float], messages: int, repeats: int) -> list[Point]:
     """Against metrics a terminal, each known; a pack holds 100 readings whatever they are."""
-    with store.connect(url) as conn:
+    with connect(url) as conn:
         Directory(conn).register_metrics(dict.fromkeys(CHANNELS, "Cel"))
     async with AsyncExitStack() as stack:
         points = []
@@ -191,11 +192,11 @@ def run(scale: dict[str, tuple[float, ...]], messages: int, repeats: int) -> tup
         about = stand.machine(server.version)
         for measure, which in ((known, "known"), (metrics, "metrics"), (shares, "share")):
             with server.database() as url:
-                with store.connect(url, patient=True) as conn:
+                with connect(url, patient=True) as conn:
                     migrate.migrate(conn)
                 found += asyncio.run(measure(url, scale[which], messages, repeats))
         with server.database() as url, server.database() as empty:
-            with store.connect(empty, patient=True) as conn:
+            with connect(empty, patient=True) as conn:
                 migrate.migrate(conn)
             found += stored(url, empty, scale["stored"], messages, repeats)
     return about, found

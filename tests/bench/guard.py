@@ -92,7 +92,7 @@ class Steps:
     def resolve(self) -> None:
         """Names to rows of the registry, all of them known."""
         columns = self._batch.columns
-        rows = self._registry.find(columns.hashes(), columns.units(), columns.name)
+        rows = self._registry.find(columns.hashes(), columns.units(self._registry.unit_number), columns.name)
         self._targets = Targets(rows, {}, {}, {})
 
     def seal(self) -> None:

@@ -35,7 +35,8 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from tests.bench import plain
 from tests.bench.publish import packs, publish, readings
 from tests.brokers import Mosquitto, free_port, mosquitto_config, mosquitto_version
@@ -112,7 +113,7 @@ def ours(_: Place, __: int) -> list[str]:
 
 
 def migrated(place: Place) -> None:
-    with store.connect(place.url) as conn:
+    with connect(place.url) as conn:
         assert migrate.migrate(conn).storage == "timescale"
 
 

@@ -16,7 +16,8 @@ import time
 
 import numpy as np
 
-from devices.presence import EPOCH_SECONDS, NO_DAY, STATES, THREADS, Facts, Fleet, Kind, Life
+from devices.presence import THREADS, Facts, Fleet
+from devices.states import EPOCH_SECONDS, NO_DAY, STATES, Kind, Life
 
 NOW = EPOCH_SECONDS + 200_000_000
 INTERVALS = (10, 60, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400)
@@ -96,8 +97,8 @@ def plain_counts(fleet, cells, gateways):
         ever = fleet.heard[rows] > 0
         silence = (NOW - EPOCH_SECONDS) - fleet.heard[rows].astype(np.float64)
         said = np.full(len(r), np.inf)
-        noted = (fleet.offline_ids >= rows.start) & (fleet.offline_ids < rows.stop)
-        said[fleet.offline_ids[noted] - rows.start] = NOW - EPOCH_SECONDS - fleet.offline_at[noted]
+        noted = (fleet.offline.ids >= rows.start) & (fleet.offline.ids < rows.stop)
+        said[fleet.offline.ids[noted] - rows.start] = NOW - EPOCH_SECONDS - fleet.offline.at[noted]
         said[said > silence] = np.inf
         life, age_days = fleet.life[rows], today - fleet.installed_day[rows].astype(np.int64)
         planned = (life == Life.REGISTERED) & (age_days < 0)
@@ -161,7 +162,7 @@ def main():
     print(f"Python {platform.python_version()}, numpy {np.__version__}")
     fleet = synthetic(asked.terminals, *size, rng)
     columns = sum(getattr(fleet, name).nbytes for name in Facts._fields[1:]) + fleet.heard.nbytes
-    sparse = fleet.offline_ids.nbytes + fleet.offline_at.nbytes
+    sparse = fleet.offline.ids.nbytes + fleet.offline.at.nbytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
     print(
         f"memory: columns {columns / 1e9:.2f} GB, notices {sparse / 1e9:.3f} GB, process at most {peak / 1e9:.2f} GB"

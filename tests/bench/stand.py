@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from tests.brokers import Mosquitto, free_port, mosquitto_config
 from tests.postgres import Postgres, program_folders, timescale_programs
 from tests.worker import Metrics, Worker
@@ -75,7 +76,7 @@ def stand(folder: Path, *, timestamps: bool = False) -> Iterator[Stand]:
         # Without persistence: a filled queue would be saved every second, which is the broker's bench, not ours.
         config = mosquitto_config(port, folder).replace("persistence true", "persistence false")
         with server.database() as url, Mosquitto(config, port, folder):
-            with store.connect(url, patient=True) as conn:
+            with connect(url, patient=True) as conn:
                 migrate.migrate(conn)
             yield Stand(url, port, machine(server.version))
 

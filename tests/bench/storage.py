@@ -23,6 +23,7 @@ from devices.registry import Registry
 from devices.store import Directory
 from ingest import copy, migrate, roles, store
 from ingest.batch import Batch
+from ingest.connection import connect
 from ingest.fleet import fleet
 from ingest.resolve import Resolver
 from ingest.sealed import Sealed
@@ -99,7 +100,7 @@ class Bench:
 
     def __init__(self, url: str, total: int, days: int = DAYS) -> None:
         self.url = url
-        self.conn = store.connect(url)
+        self.conn = connect(url)
         self.conn.execute("SET statement_timeout = 0")
         self.storage = migrate.migrate(self.conn).storage
         roles.make(self.conn, None, [CITY])
@@ -142,7 +143,8 @@ class Bench:
         while self.count < until:
             rows = self.readings.rows(self.count, min(FILL, until - self.count))
             _, sealed = batch_of(rows)
-            self.store._make_days(sealed)
+            if self.store._days:
+                self.store._days.make(sealed)
             with self.conn.cursor().copy(store.SQL["copy_reading"]) as stream:
                 stream.write(copy.copy_bytes(rows))
             self.count += len(rows)

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from ingest import copy, maintain, store
+from ingest.connection import connect
 from ingest.settings import Settings
 from tests.bench.storage import BATCH, MEASURED, PACK, RUNS, Bench, batch_of, database, milliseconds, say
 
@@ -67,7 +68,7 @@ def _beside(url: str, bench: Bench) -> list[float]:
 
     def run() -> None:
         begun = time.perf_counter()
-        with store.connect(url) as conn:
+        with connect(url) as conn:
             maintain.run(conn, Settings(), lambda _: None)
         say("maintenance", f"{time.perf_counter() - begun:.1f} s")
         done.set()
@@ -118,7 +119,7 @@ def _insert(bench: Bench, seconds: int, ended: Callable[[], bool]) -> list[float
 def _purge(url: str, stop: threading.Event) -> None:
     """As maintenance does, again and again; says how large the ledger is."""
     settings = Settings().model_copy(update={"ledger_hours": HORIZON_SECONDS / 3600})
-    with store.connect(url) as conn:
+    with connect(url) as conn:
         while not stop.wait(PURGE_SECONDS):
             begun = time.perf_counter()
             maintain.purge_ledger(conn, settings)

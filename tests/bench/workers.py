@@ -9,7 +9,7 @@ terminals that it knows become more.
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import count as numbers
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from tests.bench.publish import packs, publish, readings
+from tests.bench.publish import GATEWAYS, packs, publish, readings
 from tests.bench.stand import (
     COMPILED_SECONDS,
     Held,
@@ -43,6 +43,11 @@ GATEWAY_TERMINALS = 10_000_000
 ROUND_SECONDS = 60
 """`readings` spreads its times over so much: no two fills are to be alike."""
 FILLS = numbers(2)
+REGISTERED = """
+INSERT INTO terminal (id, code, scheme, division, gateway, state)
+SELECT n + 1, 'imei:8688' || lpad(n::text, 11, '0'), 'imei', 370112, 'gw' || n %% %(gateways)s, 'installed'
+FROM generate_series(0, %(count)s - 1) AS n
+"""
 
 
 class Result(NamedTuple):
@@ -118,19 +123,31 @@ def drained(place: Stand, team: Sequence[Held], terminals: int, count: int, met:
     )
 
 
-def fill(port: int, count: int, terminals: int, divisions: Sequence[int]) -> None:
-    """So many readings, every terminal once a round, from gateways that stand in these divisions."""
+def fill(
+    port: int, count: int, terminals: int, divisions: Sequence[int],
+    published: Callable[[int], object] = lambda _: None,
+) -> None:  # fmt: skip
+    """So many readings, every terminal once a round, from gateways that stand in these divisions.
+
+    `published` is told how many each time that the broker has `AT_ONCE` more.
+    """
     columns = readings(count, terminals, time.time() - ROUND_SECONDS * next(FILLS))
     for begin in range(0, count, AT_ONCE):
         piece = tuple(column[begin : begin + AT_ONCE] for column in columns)
         publish("127.0.0.1", port, list(packs(PACK, piece, divisions)))
+        published(begin + len(piece[0]))
 
 
 def memory(known: Sequence[int]) -> None:
-    """What one worker has in memory when it has met so many terminals, one reading each."""
+    """What one worker has in memory when it has met so many terminals of the registry, one reading each.
+
+    Half a million at a time: what waits in its window is memory too, and stays with it.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place = stack.enter_context(stand(folder))
+        with psycopg.connect(place.url) as conn:
+            conn.execute(REGISTERED, {"count": max(known), "gateways": GATEWAYS})
         worker = stack.enter_context(
             Held(folder / "memory.log", **place.settings, **settings("shared", 1, 0))
         )
@@ -138,9 +155,8 @@ def memory(known: Sequence[int]) -> None:
         print(f"| 0 | {worker.memory_bytes() / 1e6:,.0f} MB |", flush=True)
         met = 0
         for terminals in known:
-            fill(place.port, terminals, terminals, (OWN[0],))
+            fill(place.port, terminals, terminals, (OWN[0],), lambda n: wait_accounted([worker], met + n))  # noqa: B023
             met += terminals
-            wait_accounted([worker], met)
             print(f"| {terminals:,} | {worker.memory_bytes() / 1e6:,.0f} MB |", flush=True)
 
 

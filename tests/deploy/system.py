@@ -21,7 +21,8 @@ import yaml
 from rich.console import Console
 
 from devices.datum import Datum
-from ingest import roles, store
+from ingest import roles
+from ingest.connection import connect
 from ingest.settings import load
 from ingest.simulate import gateways_of, load_scenario, simulate, write_gateways, write_registry
 from ingest.terminals import import_gateways, import_terminals
@@ -168,7 +169,7 @@ def _register(url: str, folder: Path) -> None:
     gateways = gateways_of(load_scenario(folder / "scenario.toml"))
     write_registry(folder / "terminals.csv", gateways)
     write_gateways(folder / "gateways.csv", gateways)
-    with store.connect(url) as conn:
+    with connect(url) as conn:
         import_gateways(conn, folder / "gateways.csv")
         import_terminals(conn, folder / "terminals.csv", Datum.WGS84, lambda _: None)
         conn.execute(SEED)

@@ -20,7 +20,8 @@ from devices.coverage import (
     units,
 )
 from devices.division import DIVISIONS, DOMAINS, PROVINCE, city
-from devices.presence import STATES, Counts
+from devices.states import STATES
+from devices.tally import Counts
 
 JINAN, LIXIA, SHIZHONG, QINGDAO = 370100, 370102, 370103, 370200
 PLACES = [code for code, division in DIVISIONS.items() if division.level != "zone"]

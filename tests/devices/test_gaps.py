@@ -13,9 +13,10 @@ from devices.coverage import Grid, Target
 from devices.gap import Gap, Maintenance, maintained
 from devices.gaps import RETURN_SECONDS, decide, declared_units, gateway_down
 from devices.gateways import deaf, judge
-from devices.presence import EPOCH_SECONDS, NO_DAY, Counts, Facts, Fleet, Kind, Life
+from devices.presence import Facts, Fleet
 from devices.rhythm import intervals
-from devices.states import Blind
+from devices.states import EPOCH_SECONDS, NO_DAY, Blind, Kind, Life
+from devices.tally import Counts
 
 COUNTY, OTHER_COUNTY, CITY = 370102, 370103, 370100
 CELLS = {0: (370000, "other"), 1: (COUNTY, "municipal"), 2: (COUNTY, "energy"), 3: (OTHER_COUNTY, "municipal"),

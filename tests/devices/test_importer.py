@@ -103,7 +103,7 @@ def test_headers_in_chinese_and_unknown_ones():
 def test_a_file_needs_its_key_once(header):
     """Without one column `code`, or with two, a file says nothing."""
     with pytest.raises(HeaderError):
-        Sheet(header, TERMINAL_COLUMNS, dict.fromkeys(TERMINAL_COLUMNS, str))
+        Sheet(header, TERMINAL_COLUMNS)
 
 
 def test_a_camera_says_where_it_is():

@@ -16,8 +16,8 @@ from pyroaring import BitMap
 
 from devices import observer
 from devices.observer import AnotherObserverError, Observer
-from devices.presence import STATES
-from ingest import store
+from devices.states import STATES
+from ingest.connection import connect
 from schemas.profiles import PROFILES
 
 NOW = int(time.time())
@@ -45,7 +45,7 @@ class Province:
 
     def __init__(self, database):
         self.database = database
-        self.conn = store.connect(database.url)
+        self.conn = connect(database.url)
         self.heard, self.said = {}, {}
 
     def register(self, first, last, *, division=LIXIA, domain="municipal", profile="water_meter", gateway=None,
@@ -90,7 +90,7 @@ class Province:
 
     def observer(self):
         """An observer that has loaded; its connection is the test's to close."""
-        conn = store.connect(self.database.url)
+        conn = connect(self.database.url)
         try:
             found = Observer(conn)
             found.load()
@@ -291,7 +291,7 @@ def test_a_load_may_take_longer_than_a_statement_of_the_path(province):
     """The registry's first scan, for gateways that only terminals name, is under no statement timeout."""
     province.register(1, 20, gateway="gw-z")
     with (
-        closing(store.connect(province.database.url)) as conn,
+        closing(connect(province.database.url)) as conn,
         psycopg.connect(province.database.url) as blocker,
     ):
         conn.execute("SET statement_timeout = '500ms'")
@@ -379,7 +379,7 @@ def test_one_terminal_from_the_database_alone(populated, stored):
 def watch(url, loaded):
     """An observer's process, as it is killed: one round after the other, without a pause."""
     while True:
-        with store.connect(url) as conn:
+        with connect(url) as conn:
             watcher = Observer(conn)
             try:
                 watcher.load()

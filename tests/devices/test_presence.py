@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.presence import NAMED, NO_DAY, STATES, Facts, Fleet, Kind, Life
+from devices.presence import Facts, Fleet
 from devices.rhythm import intervals
-from devices.states import Blind
+from devices.states import NO_DAY, STATES, Blind, Kind, Life
+from devices.tally import NAMED
 from tests.bench import false_alarms
 
 NOW = int(datetime(2026, 11, 21, 8, tzinfo=UTC).timestamp())
@@ -99,7 +100,7 @@ def test_order_and_repetition_change_nothing():
         for what, ago in order:
             getattr(fleet, what)(ids(1), NOW - ago)
         fleets.append(
-            (fleet.heard[1], fleet.offline_ids.tolist(), fleet.offline_at.tolist(), fleet.state(1, NOW))
+            (fleet.heard[1], fleet.offline.ids.tolist(), fleet.offline.at.tolist(), fleet.state(1, NOW))
         )
     assert fleets == [fleets[0]] * 3
     assert fleets[0][3] == "overdue"
@@ -135,7 +136,7 @@ def test_removed_terminal_is_forgotten():
     fleet.say_offline(ids(5), NOW)
     fleet.refuse(ids(5))
     fleet.remove(ids(5, 70_000_000))
-    assert (len(fleet.invalid), len(fleet.offline_ids)) == (0, 0)
+    assert (len(fleet.invalid), len(fleet.offline.ids)) == (0, 0)
     put(fleet, 5)
     assert fleet.state(5, NOW) == "never_heard"
 

@@ -19,7 +19,8 @@ from typing import Any, Self
 
 import psycopg
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from tests.brokers import Mosquitto, free_port
 from tests.faults.acknowledgements import Deliveries
 from tests.faults.obligations import SPAN, TERMINALS, Fleet, Ledger, Message
@@ -140,7 +141,7 @@ class Stand:
             conn.execute("CREATE DATABASE faults")
         url = server.url("faults")
         if self._migrated:
-            with store.connect(url) as conn:
+            with connect(url) as conn:
                 migrate.migrate(conn)
         return server, url
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from ingest import roles, store
+from ingest import roles
+from ingest.connection import connect
 from tests.conftest import Database
 from tests.postgres import Postgres
 from tests.worker import environment
@@ -120,7 +121,7 @@ def test_a_worker_resumes_on_a_database_that_was_restored(
 
 def test_a_dump_with_roles_restores_on_a_server_without_them(database, tmp_path):
     """The roles are made anew after it, and what they may do is theirs again."""
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         roles.make(conn, None, [370100])
     run(database, "pg_dump", "--format=custom", "--file", tmp_path / "dump", database.url)
     timescale = database.storage == "timescale"

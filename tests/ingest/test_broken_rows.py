@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from ingest import store
 from ingest.batch import Batch
+from ingest.connection import connect
 from ingest.decode import Decode
 from ingest.quarantine import Quarantine
 from ingest.settings import Settings
@@ -63,7 +63,7 @@ def test_what_was_only_counted_comes_in_with_a_replay(database, tmp_path):
     write(settings, "own/g", {"r": records})
     assert database.rows(KEPT) == [(299, 300, 102, "49")]
     file.write_text(ROUTES.replace("CODE", "sn"))
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         *_, done = Quarantine(conn, settings).replay(reason=None, division=None, dry_run=False)
     assert (done.readings, done.resolved) == (299, 1)
     assert database.one("SELECT count(*), count(DISTINCT terminal_id) FROM reading") == (300, 300)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ingest import store
+from ingest.connection import connect
 from ingest.decode import NO_ROUTE, Decode
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
@@ -59,7 +59,7 @@ def test_the_observer_keeps_coverage_and_snapshots(database):
     now = time.time()
     database.execute("INSERT INTO terminal (id, code, scheme, division, domain, state) VALUES "
                      "(1, 'x:1', 'other', 370102, 'municipal', 'installed')")  # fmt: skip
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         rounds = Rounds(conn, Settings(database_url=database.url))
         rounds.load()
         for at in (now + HOUR, now):

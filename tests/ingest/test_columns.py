@@ -96,9 +96,10 @@ def test_columns_are_in_order(compiled):
     pack = scan.columns(json.dumps(PACKS[0]).encode())
     for part in (one, one, pack, one, pack, pack):
         columns.add(part)
-    assert (
-        len(columns) == 3 + 3 * MANY == len(columns.values()) == len(columns.times()) == len(columns.units())
-    )
+    assert len(columns) == 3 + 3 * MANY == len(columns.values()) == len(columns.times())
+    spellings = ["%RH", None, "Cel"]
+    units = [spellings[n] for n in columns.units(spellings.index)]
+    assert units == ["Cel"] * 2 + list(pack.units) + ["Cel"] + 2 * list(pack.units)
     names = [columns.name(n)[0] for n in range(len(columns))]
     assert names == ["a:x"] * 2 + list(pack.names) + ["a:x"] + 2 * list(pack.names)
     assert columns.hashes().tolist() == [hash(name) for name in names]

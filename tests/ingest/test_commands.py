@@ -6,8 +6,9 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from ingest import gaps, roles, store
+from ingest import gaps, roles
 from ingest.cli import app
+from ingest.connection import connect
 from ingest.simulate import Published
 from ingest.terminal import Plain
 
@@ -82,7 +83,7 @@ def test_a_role_that_may_not_is_told_who_may(database, tmp_path):
                      "VALUES (1, 'a', 'other', 370102, 'installed'); "
                      "INSERT INTO coverage_gap (kind, division, opened_at, expected, live, evidence) "
                      "VALUES ('dark', 370102, now(), 20, 0, '{}')")  # fmt: skip
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         roles.make(conn, None, ())
         gap = gaps.list_gaps(conn)[0].id
     file = tmp_path / "register.csv"
@@ -122,7 +123,7 @@ def test_a_maintenance_is_ended(database):
             "maintenance", "end", number, url=database.url, code=1
         )
     assert database.rows("SELECT id::text FROM planned_maintenance ORDER BY id") == [(running,), (before,)]
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         assert gaps.read(conn, time.time())[1] == []
     assert database.rows("SELECT subject, detail ->> 'reason', detail ->> 'removed' FROM audit "
                          "WHERE action = 'maintenance end' ORDER BY at") == [
@@ -140,7 +141,7 @@ def test_a_gap_says_that_it_is_of_the_rest_of_a_city(database, tmp_path):
                      "('under_target', 370100, 'energy', now(), 1400, 0, '{}'), "
                      "('under_target', 370100, 'transport', now(), 70, 0, '{}'), "
                      "('dark', 370100, 'energy', now(), 70, 0, '{}')")  # fmt: skip
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         rest = {(gap.kind, gap.domain): gap for gap in gaps.list_gaps(conn)}
     assert [key for key, gap in rest.items() if gap.rest] == [("under_target", "energy")]
     number = rest["under_target", "energy"].id

@@ -11,7 +11,8 @@ from devices import coverage
 from devices.coverage import Grid, Target
 from devices.division import DIVISIONS, DOMAINS
 from devices.gap import Gap
-from devices.presence import Facts, Fleet, Kind, Life
+from devices.presence import Facts, Fleet
+from devices.states import Kind, Life
 from ingest.metrics import Metrics
 from ingest.observer_metrics import ObserverMetrics
 from ingest.round import Seen

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 import psycopg
 import pytest
 
-from ingest import export, roles, store
+from ingest import export, roles
+from ingest.connection import connect
 from ingest.export import Format, What
 from ingest.settings import SettingsError
 from ingest.terminal import CommandError
@@ -63,7 +64,7 @@ def seed(database):
         for table in ("reading", "event"):
             database.rows("SELECT ensure_days(%s::regclass, %s)", table, DAYS)
     database.execute(SEED)
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         roles.make(conn, None, [CITY])
 
 

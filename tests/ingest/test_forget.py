@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from psycopg.types.json import Jsonb
 
-from ingest import forget, store
+from ingest import forget
+from ingest.connection import connect
 
 NUMBER = "860000000000009"
 METER = f"imei:{NUMBER}"
@@ -19,7 +20,7 @@ REFUSED = """INSERT INTO rejection (received_at, topic, gateway, reason, rejecte
 
 @pytest.fixture
 def conn(database):
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         for number, code in enumerate((METER, PUMP, NODE, OTHER, "spb:plant/edge7/pump2"), 1):
             conn.execute("INSERT INTO terminal (id, code, scheme, division, state, gateway) "
                          "VALUES (%s, %s, split_part(%s, ':', 1), 370102, 'installed', %s)",

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from devices.gap import Decision, Gap
 from devices.gaps import RETURN_SECONDS
-from ingest import gaps, store
+from ingest import gaps
 from ingest.cli import app
+from ingest.connection import connect
 from ingest.terminal import CommandError
 
 NOW = 1_795_300_000.5
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.parametrize("storage", ["postgres"])
 
 @pytest.fixture
 def conn(database):
-    with store.connect(database.url) as connection:
+    with connect(database.url) as connection:
         connection.execute("INSERT INTO gateway (name, division, owner, contact) "
                            "VALUES ('gw1', 370100, '济南水务', '王工 0531-1')")  # fmt: skip
         yield connection

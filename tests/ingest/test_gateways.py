@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from devices.registry import Gateway as Registered
 from devices.registry import Registry
 from ingest.batch import Batch
+from ingest.connection import connect
 from ingest.decode import Decode
 from ingest.feedback import BURST, DETAILS_MAX, Feedback
 from ingest.quarantine import Quarantine
 from ingest.settings import GatewayDivision, Settings
-from ingest.store import connect
 from ingest.write import Writer
 from schemas.message import Message
 from schemas.reading import Part

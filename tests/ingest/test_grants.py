@@ -1,6 +1,7 @@
 """Who may do what with everything in schema `public`, line by line: what is new has to be decided here too."""
 
-from ingest import roles, store
+from ingest import roles
+from ingest.connection import connect
 
 NOBODY = ""
 """But the owner."""
@@ -100,7 +101,7 @@ GROUP BY id, name
 
 def test_every_table_and_function_has_its_decision(database):
     """What is in the database and who may use it are exactly what the table above says."""
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         roles.make(conn, None)
     found = dict(database.rows(FOUND))
     decided = DECIDED | DECIDED_THERE[database.storage]

@@ -11,8 +11,8 @@ from pyroaring import BitMap
 
 from devices.registry import Registry
 from devices.store import Directory
-from ingest import store
 from ingest.batch import Batch
+from ingest.connection import connect
 from ingest.decode import Decode
 from ingest.explain import Imagined
 from ingest.heard import presence
@@ -262,7 +262,7 @@ def test_only_registered_gateways_are_known(database):
     """A gateway that was heard and nobody registered is no registered one, nor is its division."""
     database.execute("INSERT INTO gateway (name, division, registered_at) VALUES ('mine', 370102, now()), "
                      "('stranger', 370203, NULL)")  # fmt: skip
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         assert set(Directory(conn).gateways()) == {"mine"}
 
 

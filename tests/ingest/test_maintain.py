@@ -12,7 +12,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest import copy, maintain, store
+from ingest import copy, ledger, maintain, store, tidy
+from ingest.connection import connect
 from ingest.settings import SettingsError, load
 from tests.postgres import timescale_programs
 from tests.worker import environment
@@ -52,7 +53,7 @@ def readings(days_ago, terminals=range(1, 101), value=20.0, quality=0, seconds=6
 @pytest.fixture
 def put(database):
     """Stores readings as a worker does, without the ledger: what it can't know, maintenance has to find."""
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
 
         def write(rows):
             if database.storage == "postgres":
@@ -74,7 +75,7 @@ def seconds(rows):
 def run(database, rest=timedelta(), **settings):
     """One maintenance; what it said."""
     said = []
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         assert maintain.run(conn, load(**settings), said.append, rest)
     assert [line for line in said if "put off" in line] == []
     return said
@@ -151,7 +152,7 @@ def test_readings_that_differ_are_left_as_they_lie(database, put):
 def unchanging(database):
     """What a run does, but for counting readings that differ, and the room that readings take after it."""
     said = [line for line in run(database) if "differing" not in line]
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         sizes = [span[5] for span in conn.execute(maintain.SQL[f"spans_{database.storage}"])]
     assert said == []
     return sizes
@@ -178,14 +179,12 @@ def test_a_look_that_broke_off_is_taken_up_again(database, put, monkeypatch, res
 
     for _ in range(2):
         put(readings(2))
-    with store.connect(database.url) as conn, monkeypatch.context() as patch:
+    with connect(database.url) as conn, monkeypatch.context() as patch:
         said = []
-        patch.setattr(maintain._Pass, "_remove_duplicates", ends("SELECT pg_sleep(60)"))
+        patch.setattr(tidy.Tidy, "_remove_duplicates", ends("SELECT pg_sleep(60)"))
         maintain.run(conn, load(), said.append)
         assert any("put off to the next run (canceling statement" in line for line in said)
-        patch.setattr(
-            maintain._Pass, "_remove_duplicates", ends("SELECT pg_terminate_backend(pg_backend_pid())")
-        )
+        patch.setattr(tidy.Tidy, "_remove_duplicates", ends("SELECT pg_terminate_backend(pg_backend_pid())"))
         with pytest.raises(psycopg.OperationalError):
             maintain.run(conn, load(), said.append, rest)
     run(database, rest)
@@ -322,7 +321,7 @@ class Client:
 
     def connect(self):
         """To the database, for the first time or after an outage."""
-        self._id, _ = store._client_id(self._conn, "worker-0")
+        self._id, _ = ledger.client_id(self._conn, "worker-0")
 
     def commit(self, keys=0):
         """A batch: of payloads of ten hours ago so many, and one without a time if there are any."""
@@ -362,7 +361,7 @@ def pass_by(database, **duration):
 @pytest.fixture
 def client(database):
     """A worker that has been at work for a while; its ledger is empty."""
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         client = Client(database, conn)
         client.commit()
         client.work(minutes=30)
@@ -453,7 +452,7 @@ def test_what_a_worker_left_unacknowledged_counts_once_when_it_is_back(
 
 def test_only_one_runs(database):
     """A second one leaves it to the first, and says so."""
-    with store.connect(database.url) as conn, store.connect(database.url) as other:
+    with connect(database.url) as conn, connect(database.url) as other:
         conn.execute(maintain.SQL["try_lock"])
         assert maintain.run(other, load(), print) is False
 
@@ -490,7 +489,7 @@ def test_beside_a_worker_nothing_is_lost_or_doubled(database, gateway, new_worke
 
 def test_what_comes_while_a_chunk_is_looked_at_is_seen_by_the_next_run(database, put, monkeypatch):
     """Duplicates that arrive right after the last look are gone after the next run."""
-    rows, look = readings(2, seconds=3600), maintain._Pass._remove_duplicates
+    rows, look = readings(2, seconds=3600), tidy.Tidy._remove_duplicates
 
     def look_and_receive(self, span):
         removed = look(self, span)
@@ -500,7 +499,7 @@ def test_what_comes_while_a_chunk_is_looked_at_is_seen_by_the_next_run(database,
     for _ in range(2):
         put(rows)
     with monkeypatch.context() as patch:
-        patch.setattr(maintain._Pass, "_remove_duplicates", look_and_receive)
+        patch.setattr(tidy.Tidy, "_remove_duplicates", look_and_receive)
         run(database)
     run(database)
     assert count(database) == len(rows)
@@ -518,13 +517,13 @@ def test_chunks_are_compressed_in_order_and_span_what_is_set(database, put):
             "SELECT to_regclass(to_char(now() + interval '1 day', '\"reading_\"YYYYMMDD')) IS NULL"
         ) == (False,)
         return
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         maintain.set_chunk_hours(conn, load(chunk_hours=6))
     put(readings(2))
     put(readings(2, range(300, 400)))
     run(database)
-    with store.connect(database.url) as conn:
-        spans = [maintain.Span(*row) for row in conn.execute(maintain.SQL["spans_timescale"])]
+    with connect(database.url) as conn:
+        spans = [tidy.Span(*row) for row in conn.execute(maintain.SQL["spans_timescale"])]
     assert [span.until - span.since for span in spans] == [timedelta(hours=6)] * 4
     assert all(span.ordered for span in spans)
 
@@ -555,16 +554,14 @@ def test_a_chunk_that_is_written_to_all_the_while_is_left_to_the_next_run(databa
     for terminals in (range(1, 200, 2), range(2, 200, 2)):
         put(readings(2, terminals))
     said = []
-    with psycopg.connect(database.url) as writing, store.connect(database.url) as conn:
+    with psycopg.connect(database.url) as writing, connect(database.url) as conn:
         writing.execute("INSERT INTO reading SELECT * FROM reading LIMIT 1")
         assert maintain.run(conn, load(), said.append)
         assert any("put off" in line for line in said)
         writing.rollback()
     run(database)
-    with store.connect(database.url) as conn:
-        assert [maintain.Span(*row).ordered for row in conn.execute(maintain.SQL["spans_timescale"])] == [
-            True
-        ]
+    with connect(database.url) as conn:
+        assert [tidy.Span(*row).ordered for row in conn.execute(maintain.SQL["spans_timescale"])] == [True]
 
 
 def jobs(database):

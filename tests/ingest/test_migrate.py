@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from devices.division import DOMAINS
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from schemas.catalogue import METRICS
 from schemas.sql import migrations
 from tests.conftest import Database
@@ -15,7 +16,7 @@ from tests.postgres import Postgres, timescale_programs
 
 
 def run(database):
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         return migrate.migrate(conn)
 
 
@@ -48,7 +49,7 @@ def test_a_newer_database_is_left_alone(database):
     database.execute("INSERT INTO schema_version (version, name, storage) VALUES (9999, 'later', 'postgres')")
     with pytest.raises(migrate.SchemaError, match="newer"):
         run(database)
-    with store.connect(database.url) as conn, pytest.raises(migrate.SchemaError, match="newer"):
+    with connect(database.url) as conn, pytest.raises(migrate.SchemaError, match="newer"):
         migrate.storage_of(conn)
 
 
@@ -85,11 +86,11 @@ def test_a_hole_below_the_newest_number_is_seen(database):
     """A step that was left out is waited for, and one that this release does not know is a newer release's."""
     hole = [m.version for m in migrations() if m.storage is None][-2]
     database.execute(f"UPDATE schema_version SET version = 8999 WHERE version = {hole}")
-    with store.connect(database.url) as conn, pytest.raises(migrate.NewerSchemaError, match="8999"):
+    with connect(database.url) as conn, pytest.raises(migrate.NewerSchemaError, match="8999"):
         migrate.storage_of(conn)
     database.execute("DELETE FROM schema_version WHERE version = 8999")
     with (
-        store.connect(database.url) as conn,
+        connect(database.url) as conn,
         pytest.raises(migrate.SchemaError, match=f"lacks migrations {hole:04d}: run ganzhi migrate"),
     ):
         migrate.storage_of(conn)
@@ -104,9 +105,9 @@ def test_a_long_reader_holds_up_the_migration_and_nobody_else(database, monkeypa
     monkeypatch.setattr(migrate, "PAUSE_SECONDS", 0.2)
     said = queue.Queue()
     with (
-        store.connect(database.url, patient=True) as conn,
+        connect(database.url, patient=True) as conn,
         psycopg.connect(database.url, application_name="dump") as reader,
-        store.connect(database.url) as worker,
+        connect(database.url) as worker,
         ThreadPoolExecutor(1) as pool,
     ):
         dump, _ = reader.execute("SELECT pg_backend_pid(), count(*) FROM heard").fetchone()
@@ -132,7 +133,7 @@ def test_an_extension_that_is_not_loaded_is_said():
         pytest.skip("no PostgreSQL server here offers TimescaleDB")
     said = []
     with Postgres(programs, timescale=False) as server, server.database() as url:
-        with store.connect(url) as conn:
+        with connect(url) as conn:
             assert migrate.migrate(conn, said.append).storage == "postgres"
             assert migrate.storage_of(conn) == "postgres"
         assert "shared_preload_libraries" in said[0]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import maintain, store
+from ingest import maintain
 from ingest.batch import Batch
+from ingest.connection import connect
 from ingest.copy import reading_rows
 from ingest.decode import Decode
 from ingest.numbering import Numbered
@@ -175,7 +176,7 @@ def test_two_workers_merge_what_they_saw(database, new_desk, forgotten):
         assert desks[n % 2].write(message)[0] == 1
     batches = [desk.batch(*sent[50 + 5 * n : 55 + 5 * n]) for n, desk in enumerate(desks)]
     stored = Sealed(reading_rows(5), np.arange(5, dtype=np.int32), [], {})
-    with store.connect(database.url) as one, store.connect(database.url) as other:
+    with connect(database.url) as one, connect(database.url) as other:
         both = [Numbered(conn, batch) for conn, batch in zip((one, other), batches, strict=True)]
         for numbered in both:
             numbered.keep(stored)

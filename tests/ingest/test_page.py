@@ -19,8 +19,8 @@ from devices.coverage import Grid
 from devices.division import DIVISIONS, DOMAINS, PROVINCE
 from devices.gap import Gap
 from devices.indicator import Row, day_of
-from devices.presence import Counts
 from devices.report import KindCount, Plan, Snapshot, Summary, last_days
+from devices.tally import Counts
 from ingest import http, service
 from ingest.page import Page
 from ingest.round import Seen

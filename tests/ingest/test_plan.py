@@ -7,7 +7,8 @@ from datetime import date
 import pytest
 
 from devices.coverage import Target
-from ingest import plan, store
+from ingest import plan
+from ingest.connection import connect
 from ingest.terminal import CommandError
 from tests.worker import environment
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.parametrize("storage", ["postgres"])
 
 @pytest.fixture
 def conn(database):
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         yield conn
 
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from ingest import copy, store
+from ingest.connection import connect
 from schemas.sql import queries
 
 READS = queries("reads.sql")
@@ -77,7 +78,7 @@ def fill(database):
     rows["metric_id"] = [ids[metric] for _, _, metric, _ in readings]
     rows["value"] = [value for *_, value in readings]
     rows["cell_id"] = cell
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         if database.storage == "timescale":
             conn.execute("SET timescaledb.enable_direct_compress_copy = on")
         else:

@@ -30,8 +30,9 @@ from devices.report import (
     planned_on,
     steps,
 )
-from ingest import report, report_charts, roles, store
+from ingest import report, report_charts, roles
 from ingest.cli import app
+from ingest.connection import connect
 from ingest.report_charts import Line, bar, lines, nice_ceiling, shade, sparkline
 from ingest.report_html import OTHERS, html, path
 from ingest.report_map import MARGIN, WIDTH, outlines
@@ -246,7 +247,7 @@ def seeded(database):
 
 
 def read(url, division=PROVINCE, period=NOVEMBER):
-    with store.connect(url) as conn:
+    with connect(url) as conn:
         return report.read(conn, period, division, DUE)
 
 
@@ -340,7 +341,7 @@ def test_on_a_terminal_it_is_a_file(seeded, tmp_path):
 @pytest.mark.parametrize("storage", ["postgres"], indirect=True)
 def test_who_may_read(seeded):
     """The reader reads it all; a city's reader has a report of its own city, and nothing of the province."""
-    with store.connect(seeded.url) as conn:
+    with connect(seeded.url) as conn:
         roles.make(conn, None, [370100])
     for role in ("ganzhi_reader", "ganzhi_observer"):
         assert read(seeded.url.replace("postgres@", f"{role}@")) == read(seeded.url)

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from ingest import check_database, maintain, migrate, roles, status, store
+from ingest import check_database, maintain, migrate, roles, status
+from ingest.connection import connect
 from ingest.finding import Level
 from ingest.settings import Settings
 from schemas.sql import migrations
@@ -118,7 +119,7 @@ def as_role(database, role):
 
 
 def make(database, cities=(CITY,), password_dir=None):
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         return roles.make(conn, password_dir, cities)
 
 
@@ -330,7 +331,7 @@ def test_the_owner_brings_the_next_release(roled, monkeypatch):
     step = migrate.Migration(9000, "later", None, "DROP TABLE quality; CREATE TABLE quality "
                              "(x int); CREATE TABLE internal (x int)")  # fmt: skip
     monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), step))
-    with store.connect(as_role(roled, OWNER)) as conn:
+    with connect(as_role(roled, OWNER)) as conn:
         assert migrate.migrate(conn).applied == ["9000 later"]
         assert roles.renew(conn)
     assert allowed(roled, READER, "SELECT FROM quality")
@@ -360,7 +361,7 @@ def test_check_and_status_work_as_a_service_does(roled, role):
 @pytest.mark.parametrize("storage", ["postgres"], indirect=True)
 def test_without_roles_a_migration_grants_nothing(database):
     """They belong to the whole server: those of another database get no rights here."""
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         assert roles.renew(conn) == []
     assert database.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'city'") == (0,)
 

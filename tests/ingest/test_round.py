@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from psycopg.types.json import Jsonb
 from pyroaring import BitMap
 
-from ingest import store
+from ingest.connection import connect
 from ingest.observer_metrics import ObserverMetrics
 from ingest.page import summary_of
 from ingest.round import SQL, Rounds
@@ -53,7 +53,7 @@ class Field:
 
     def look(self, at, **settings):
         """A new observer's first look; answers kind and gateway or cell of every open gap."""
-        with store.connect(self.url) as conn:
+        with connect(self.url) as conn:
             rounds = Rounds(conn, Settings(database_url=self.url, **settings))
             rounds.load()
             return opened(rounds.look(at))
@@ -73,7 +73,7 @@ def opened(seen):
 
 @pytest.fixture
 def field(database):
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         yield Field(database.url, conn)
 
 
@@ -165,7 +165,7 @@ def test_one_observer_meets_and_survives_deafness(field):
     """The looks of one life say the same: deaf once, hearing once, and nothing opens."""
     names, ids = field.gateways(30, MINUTE)
     field.commit(NOW, names, ids)
-    with store.connect(field.url) as conn:
+    with connect(field.url) as conn:
         rounds = field.observer(conn)
         for minute in range(0, 60, 4):
             assert opened(rounds.look(NOW + minute * MINUTE)) == []
@@ -201,7 +201,7 @@ def test_looks_leave_nothing_behind(field):
     names, ids = field.gateways(20, MINUTE, terminals=5)
     settings = Settings(database_url=field.url)
     objects, at = [], NOW
-    with store.connect(field.url) as conn:
+    with connect(field.url) as conn:
         rounds = Rounds(conn, settings)
         rounds.load()
         metrics = ObserverMetrics(settings, lambda: True)

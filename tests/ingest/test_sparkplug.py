@@ -11,9 +11,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.registry import Registry
-from ingest import births, store
+from ingest import births
 from ingest.batch import Batch
 from ingest.births import Births
+from ingest.connection import connect
 from ingest.decode import DECODERS, NO_ROUTE, Decode
 from ingest.metrics import Metrics
 from ingest.pipeline import Pipeline
@@ -155,9 +156,9 @@ def test_two_workers_see_what_the_other_put(database):
     """A birth counts for another worker from its commit on, whatever order the transactions began in."""
     one, two = Births(time.time, alone=True), Births(time.time, alone=True)
     with (
-        store.connect(database.url) as slow,
-        store.connect(database.url) as quick,
-        store.connect(database.url) as other,
+        connect(database.url) as slow,
+        connect(database.url) as quick,
+        connect(database.url) as other,
     ):
 
         def decoded(by, conn, kind, what):
@@ -215,7 +216,7 @@ def test_the_later_birth_stays_whichever_commits_first(database):
     """Two workers commit a node's births in the other order: data are read by the later one, by both."""
     one, two = Births(time.time, alone=False), Births(time.time, alone=False)
     at = time.time()
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
 
         def decoded(by, kind, data, at=at):
             batch = Batch()
@@ -241,7 +242,7 @@ def test_a_birth_that_is_refused_as_a_whole_declares_nothing(database, monkeypat
     monkeypatch.setattr("schemas.payload.READINGS_MAX", 2)
     births_of = Births(time.time, alone=True)
     metrics = [metric(name=name, alias=n, datatype=10, double=1.0) for n, name in enumerate("abc", 1)]
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         for kind, data in (
             ("NBIRTH", payload(*metrics, at_ms=now_ms(), seq=0)),
             ("NDATA", payload(metric(alias=1, double=2.0), at_ms=now_ms(), seq=1)),
@@ -257,7 +258,7 @@ def test_a_birth_that_is_refused_as_a_whole_declares_nothing(database, monkeypat
 def test_births_are_read_once(database):
     """A batch reads the births of its own nodes, and not again while they stand, whatever else is being written."""
     births_of, edges = Births(time.time, alone=True), ("e", "f")
-    with store.connect(database.url) as conn, store.connect(database.url) as slow, slow.transaction():
+    with connect(database.url) as conn, connect(database.url) as slow, slow.transaction():
         slow.execute("SELECT pg_current_xact_id()")
 
         def read_by(edge, data, kind="NDATA"):
@@ -284,7 +285,7 @@ def test_a_node_is_asked_once_a_connection(database):
     """A node that is first heard by other than its birth may have been born unheard: asked, and its data kept."""
     now = [time.time()]
     births_of = Births(lambda: now[0], alone=True)
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
 
         def asked(kind, connection):
             now[0] += births.ASK_SECONDS
@@ -303,7 +304,7 @@ def test_one_member_asks_for_all(database):
     """Workers that start together ask a node once, unless it does not answer; its new birth is enough for all."""
     now = [time.time()]
     members = [Births(lambda: now[0], alone=False) for _ in range(3)]
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
 
         def asked(member, data, kind="NDATA"):
             now[0] += 1
@@ -334,7 +335,7 @@ def test_a_node_is_not_asked_where_the_table_is_missing(database):
     database.execute("DROP TABLE sparkplug_request")
     batch = Batch()
     batch.add(Message("spBv1.0/g/NDATA/e", payload(metric(alias=9, double=2.0)), time.time()), NOWHERE, [])
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         decoded = births_of.decode(conn, batch)
     assert (decoded.commands, len(decoded.batch.parts)) == ((), 1)
 

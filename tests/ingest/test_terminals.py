@@ -16,12 +16,13 @@ import cbor2
 import pytest
 from psycopg.types.json import Jsonb
 
-from devices import importer
+from devices import spelling
 from devices.code import canonical
 from devices.datum import Datum
 from devices.store import identifier_nodes
-from ingest import forget, register, store, terminals, vendor
+from ingest import forget, register, terminals, vendor
 from ingest.batch import Batch
+from ingest.connection import connect
 from ingest.decode import Decode
 from ingest.settings import Settings
 from ingest.terminal import CommandError
@@ -39,7 +40,7 @@ class Desk:
 
     def __init__(self, database, folder):
         self.database, self.file = database, folder / "register.csv"
-        self.conn = store.connect(database.url)
+        self.conn = connect(database.url)
         self.refused = folder / "register.refused.csv"
 
     def load(self, *lines, header=HEADER, datum=Datum.WGS84, encoding="utf-8"):
@@ -221,14 +222,14 @@ def test_a_running_writer_sees_an_import(desk, database, feed):
     assert rows == [(1.0, 370202, "other"), (2.0, 370102, "municipal")]
 
 
-ALIAS = importer.alias("ctwing:0123abcd")
+ALIAS = spelling.alias("ctwing:0123abcd")
 OTHER = METER.replace("imei:860000000000009", "imei:860000000000017")
 CODES = [canonical("imei:860000000000009"), canonical("imei:860000000000017")]
 
 
 def on(day):
     """The start of a day here."""
-    return importer.moment(day)
+    return spelling.moment(day)
 
 
 @pytest.mark.parametrize("storage", ["postgres"])

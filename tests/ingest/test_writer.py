@@ -255,10 +255,10 @@ def test_what_only_the_database_refuses_can_be_replayed_whole(database):
     assert sorted((entry["index"], entry["reason"]) for entry in detail) == [
         (1, "unsupported"), (2, "unsupported"), (3, "unsupported"), (4, "not_a_number")]  # fmt: skip
     database.execute("ALTER TABLE reading DROP CONSTRAINT odd")
-    from ingest import store
+    from ingest.connection import connect
     from ingest.quarantine import Quarantine
 
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         list(
             Quarantine(conn, Settings(database_url=database.url)).replay(
                 reason=None, division=None, dry_run=False
@@ -274,10 +274,10 @@ def test_a_dry_run_over_several_transactions_ends(database):
     desk = Desk(database, unknown_terminals="reject")
     desk.land(*[series(f"m{n}/temperature", 20, begin=int(time.time()) - 50 * DAY) for n in range(250)])
     assert database.one("SELECT count(*) FROM rejection") == (250,)
-    from ingest import store
+    from ingest.connection import connect
     from ingest.quarantine import Quarantine
 
-    with store.connect(database.url) as conn:
+    with connect(database.url) as conn:
         *_, done = Quarantine(conn, Settings(database_url=database.url)).replay(
             reason=None, division=None, dry_run=True
         )

@@ -6,11 +6,11 @@ from itertools import chain
 import pytest
 
 from ingest.batch import Batch, reading_count
-from ingest.store import details
+from ingest.rejections import details
 from schemas.mapping import Rule, compile_mapping
 from schemas.message import Message
 from schemas.nbiot import iotda, onenet
-from schemas.nbiot.common import BROKEN_MAX
+from schemas.nbiot.broken import BROKEN_MAX
 from schemas.routes import Place
 
 AT_MS = 1763712000407

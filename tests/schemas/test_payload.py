@@ -14,7 +14,7 @@ from devices.registry import Registry
 from ingest import batch
 from ingest.decode import Decode
 from schemas.message import Message
-from schemas.nbiot.common import BROKEN_MAX
+from schemas.nbiot.broken import BROKEN_MAX
 from schemas.payload import Unreadable, load_json
 from schemas.routes import Place, Routes
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psycopg
 
-from ingest import migrate, store
+from ingest import migrate
+from ingest.connection import connect
 from ingest.probe import Probe
 from ingest.settings import Settings
 from tests.faults.case import case
@@ -274,7 +275,7 @@ def migrated_during_ingest(stand: Stand, size: int) -> None:
 @case(40, size=3, migrated=False)
 def migrated_while_a_worker_waits(stand: Stand, size: int) -> None:
     """A worker that finds an older schema waits, and stores what came meanwhile once the schema is its own."""
-    with store.connect(stand.url) as conn:
+    with connect(stand.url) as conn:
         conn.execute(migrate.SQL["version_table"])
         storage = migrate._pick_storage(conn, set(), print)
         for step in migrate._steps({}, storage)[:-size]:

@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 from pyroaring import BitMap
 
-from devices.presence import EPOCH_SECONDS
+from devices.states import EPOCH_SECONDS
 from tests.faults.case import case
 from tests.faults.cases.worker import COMMIT_DONE, COMMIT_SENT
 from tests.faults.obligations import TERMINALS

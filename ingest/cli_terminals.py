@@ -1,4 +1,4 @@
-"""The registry's commands: `ganzhi terminals ...` and `ganzhi gateways ...`."""
+"""The commands `ganzhi terminals ...`, and what those of `ganzhi gateways ...` do like them."""
 
 import sys
 import time
@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import typer
 from psycopg import Connection
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
-from rich.table import Table
 
-from devices import identifier, importer
+from devices import identifier, spelling
 from devices.code import canonical
 from devices.datum import Datum
 from devices.division import PROVINCE
-from devices.importer import SHANDONG
+from devices.spelling import SHANDONG
 from ingest.settings import Settings, SettingsError, load
 from ingest.terminal import (
     CommandError,
@@ -33,7 +32,6 @@ from ingest.terminal import (
 from ingest.terminals import Imported
 
 terminals = typer.Typer(help="The registry: which terminals there are, and where.", no_args_is_help=True)
-gateways = typer.Typer(help="What publishes for many terminals.", no_args_is_help=True)
 STATES = ("planned", "installed", "retired", "discovered")
 
 File = Annotated[
@@ -41,7 +39,8 @@ File = Annotated[
 ]
 
 
-def _database(settings: Settings) -> AbstractContextManager[Connection[Any]]:
+def registry_database(settings: Settings) -> AbstractContextManager[Connection[Any]]:
+    """The database, as the registry's commands name themselves there."""
     return database(settings, "ganzhi registry")
 
 
@@ -62,7 +61,7 @@ def import_terminals(
     with exit_codes():
         settings = load(config)
         columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-        with _database(settings) as conn, Progress(*columns, console=err, transient=True) as bar:
+        with registry_database(settings) as conn, Progress(*columns, console=err, transient=True) as bar:
             task = bar.add_task("", total=1.0)
 
             def progress(share: float) -> None:
@@ -72,10 +71,11 @@ def import_terminals(
                 done = registry.import_aliases(conn, file, progress)
             else:
                 done = registry.import_terminals(conn, file, datum, progress)
-        _say(done)
+        say(done)
 
 
-def _say(done: Imported) -> None:
+def say(done: Imported) -> None:
+    """Tell what an import came to."""
     out.print(f"{done.created:,} created, {done.updated:,} updated, {done.unchanged:,} unchanged, "
               f"{done.refused:,} refused")  # fmt: skip
     if done.planned:
@@ -113,12 +113,12 @@ def alias(
     from ingest import terminals as registry
 
     with exit_codes():
-        other = _checked(importer.alias, name)
+        other = checked(spelling.alias, name)
         times = [
             moment(option, text, SHANDONG) if text else None
             for option, text in (("--from", since), ("--to", until))
         ]
-        with _database(load(config)) as conn:
+        with registry_database(load(config)) as conn:
             outcome, retired = registry.put_alias(conn, canonical(code), other, *times)
     out.print(outcome)
     if retired:
@@ -144,12 +144,12 @@ def export(
     from ingest.export import whole_file
 
     with exit_codes():
-        place = _checked(importer.division, str(division))
+        place = checked(spelling.division, str(division))
         chosen = checked_domain(domain)
         if state not in {None, *STATES}:
             raise SettingsError(f"--state {state}: there are {', '.join(STATES)}")
         target = whole_file(file) if file else nullcontext(sys.stdout.buffer)
-        with _database(load(config)) as conn, target as stream:
+        with registry_database(load(config)) as conn, target as stream:
             count = registry.export(conn, stream, place, chosen, state)
         err.print(f"{count:,} terminals" + (f" in {file}" if file else ""))
 
@@ -162,7 +162,7 @@ def show(
     from devices.observer import last_heard, state_of
     from ingest import terminals as registry
 
-    with exit_codes(), _database(load(config)) as conn:
+    with exit_codes(), registry_database(load(config)) as conn:
         row, aliases = registry.show(conn, code)
         heard = last_heard(conn, row["id"])
         state = state_of(conn, row["id"], time.time())
@@ -201,7 +201,7 @@ def retire(
     from ingest import terminals as registry
 
     day: date = (on or datetime.now(UTC).astimezone(SHANDONG)).date()
-    with exit_codes(), _database(load(config)) as conn:
+    with exit_codes(), registry_database(load(config)) as conn:
         done = registry.retire(conn, codes, day)
     out.print(f"{done:,} retired, {len(codes) - done:,} were before")
 
@@ -216,7 +216,7 @@ def forget(
     from ingest import forget as forgetting
     from ingest import terminals as registry
 
-    with exit_codes(), _database(load(config)) as conn:
+    with exit_codes(), registry_database(load(config)) as conn:
         row, aliases = registry.show(conn, code)
         names = ", ".join(name for name, *_ in aliases)
         out.print(f"{row['code']}{f' ({names})' if names else ''}, {row['state']}, {row['division_name']}")  # fmt: skip
@@ -228,93 +228,9 @@ def forget(
               f"{done.code} stands in its place")  # fmt: skip
 
 
-@gateways.command("import", epilog="Example: ganzhi gateways import gateways.csv")
-def import_gateways(file: File, config: Config = None) -> None:
-    """Register gateways: name, division, kind, owner, contact, utc_offset."""
-    from ingest import terminals as registry
-
-    with exit_codes():
-        with _database(load(config)) as conn:
-            done = registry.import_gateways(conn, file)
-        _say(done)
-
-
-@gateways.command("list", epilog="Example: ganzhi gateways list")
-def list_(config: Config = None) -> None:
-    """Every gateway; those that were heard and nobody registered last, marked."""
-    from ingest import terminals as registry
-
-    with exit_codes(), _database(load(config)) as conn:
-        rows = registry.list_gateways(conn)
-    table = Table("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "last seen", "terminals",
-                  "", title="网关 gateways")  # fmt: skip
-    for *row, registered_at in rows:
-        table.add_row(*map(_cell, row), "" if registered_at else "not registered")
-    out.print(table if rows else "no gateways; ganzhi gateways add NAME registers one")
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, datetime):
-        return shown(value)
-    return "" if value is None else str(value)
-
-
-@gateways.command("show", epilog="Example: ganzhi gateways show jn-water-01")
-def show_gateway(name: str, config: Config = None) -> None:
-    """One gateway: what is known of it, its terminals, and what its vendor needs."""
-    from ingest import terminals as registry
-    from ingest.vendor import sheet
-
-    with exit_codes():
-        settings = load(config)
-        with _database(settings) as conn:
-            rows = registry.list_gateways(conn, name)
-            if not rows:
-                raise CommandError(f"no gateway {name}; ganzhi gateways list shows them")
-            counts = conn.execute(registry.SQL["terminals_of_gateway"], [name]).fetchall()
-        for label, value in zip(("name", "division", "", "kind", "owner", "contact", "utc offset", "state", "heard"),
-                                rows[0], strict=False):  # fmt: skip
-            if value is not None:
-                out.print(f"{label:>12}  {_cell(value)}")
-        out.print(f"{'terminals':>12}  " + (", ".join(f"{n:,} {s}" for s, n in counts) or "none"))
-        _vendor(sheet(settings, name, rows[0][1]))
-
-
-@gateways.command(epilog="Example: ganzhi gateways add jn-water-01 --division 370102 --owner 济南水务")
-def add(
-    name: str,
-    division: Annotated[str | None, typer.Option(help="Where its terminals are, such as 370102.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Such as edge, nbiot or video.")] = None,
-    owner: Annotated[str | None, typer.Option()] = None,
-    contact: Annotated[str | None, typer.Option(help="Whom to call when it is silent.")] = None,
-    utc_offset: Annotated[
-        str | None, typer.Option(help="+08:00 for one that sends local time as UTC: it is repaired.")
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Register a gateway, or change it, and print what its vendor needs."""
-    from ingest import terminals as registry
-    from ingest.vendor import sheet
-
-    with exit_codes():
-        settings = load(config)
-        _checked(importer.gateway_name, name)
-        place = _checked(importer.division, division)
-        offset = _checked(importer.utc_offset_seconds, utc_offset)
-        with _database(settings) as conn:
-            new = registry.add_gateway(conn, [name, place, kind, owner, contact, offset])
-            place = registry.list_gateways(conn, name)[0][1]
-        out.print({True: "added", False: "changed", None: "as it was"}[new])
-        _vendor(sheet(settings, name, place))
-
-
-def _checked(read: importer.Reader, text: str | None) -> Any:
+def checked(read: spelling.Reader, text: str | None) -> Any:
+    """What an option or argument says, read as an import reads it; None without it. Raises `SettingsError`."""
     try:
         return None if text is None else read(text)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-
-
-def _vendor(lines: list[tuple[str, str]]) -> None:
-    for label, text in lines:
-        out.print(f"{label:>12}  {text}", soft_wrap=True)
