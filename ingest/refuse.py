@@ -58,7 +58,9 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
     told = (counts == 1) & (rank[first] < WORDED)
     counts[told] = TOLD
     at = first[told]
-    measured = zip(*np.vstack([bad.ahead_seconds[at], bad.value[at], bad.limits[:, at]]).tolist(), strict=True)
+    measured = zip(
+        *np.vstack([bad.ahead_seconds[at], bad.value[at], bad.limits[:, at]]).tolist(), strict=True
+    )
     columns = first, counts, codes[first], bad.part[first], bad.reading[first], spans
     last_part = -1
     for n, count, code, part, reading, span in zip(*[column.tolist() for column in columns], strict=True):
