@@ -21,6 +21,8 @@ from tests.worker import environment
 DAY = 86_400
 NOW = int(time.time())
 TOPIC = "ganzhi/v1/370102/maintain/telemetry"
+MAPS_BYTES = 4 * 8192
+"""Pages that autovacuum may add to the maps of a partition at any time."""
 AGREE = """
 WITH raw AS ({raw}) SELECT count(*), count(*) FILTER (WHERE raw.n IS DISTINCT FROM rollup.n
     OR raw.min <> rollup.min OR raw.max <> rollup.max OR abs(raw.sum - rollup.sum) > 1e-9 * greatest(1, abs(raw.sum)))
@@ -139,13 +141,13 @@ def test_readings_that_differ_are_left_as_they_lie(database, put):
     run(database)
     written = transactions(database)
     assert removed(database) == 0
-    assert unchanging(database) == unchanging(database)
+    assert unchanging(database) == pytest.approx(unchanging(database), abs=MAPS_BYTES)
     assert transactions(database) == written
     put(readings(2, others, quality=16))
     run(database)
     assert (count(database), removed(database)) == (50 * 144, 10 * 144)
     assert database.one("SELECT count(*) FROM reading WHERE quality = 16") == (0,)
-    assert unchanging(database) == unchanging(database)
+    assert unchanging(database) == pytest.approx(unchanging(database), abs=MAPS_BYTES)
     assert_rollups_agree(database)
 
 
