@@ -71,7 +71,9 @@ class Columns:
             columns.append(units.numbers)
             begins.append(len(spellings))
             spellings += units.spellings
-        places = np.concatenate(columns) + np.repeat(begins, [len(column) for column in columns[1:]])
+        places = np.concatenate(columns) + np.repeat(
+            np.array(begins, np.int64), [len(column) for column in columns[1:]]
+        )
         numbers = np.fromiter(map(number, spellings), np.int16, len(spellings))
         sent: npt.NDArray[np.int16] = numbers[places]
         return sent

@@ -61,7 +61,7 @@ async def run(settings: Settings) -> None:
     application = http.application(metrics.registry, lambda: None, ready, settings.http_token_text)
     application.router.routes.extend(Page(settings, lambda: metrics.seen).routes())
     server = http.server(application, settings)
-    listening = listen(settings.http_host, settings.observer_http_port)
+    listening = listen(settings.http_host, settings.observer_http_port, "GANZHI_OBSERVER_HTTP_PORT")
     stop = asyncio.create_task(stop_signal(), name="stop")
     serving = asyncio.create_task(server.serve([listening]), name="http")
     log.info("observer_started", http_port=settings.observer_http_port)

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,19 +29,31 @@ async def stay_on_one() -> None:
     """Until cancelled; at once where there is no choice, or no Linux. For the loop's own thread."""
     if sys.platform != "linux" or len(allowed := os.sched_getaffinity(0)) == 1:
         return
-    here = ctypes.CDLL(None).sched_getcpu
+    current = ctypes.CDLL(None).sched_getcpu
+    kept = set[int]()
     try:
         while True:
-            keep_to({here()})
+            kept = {current()}
+            keep_to(kept)
             await _until_crowded()
-            keep_to(allowed)
+            if os.sched_getaffinity(0) != kept:  # somebody else has chosen meanwhile
+                return
+            _leave(allowed)
             await asyncio.sleep(CHOOSING_SECONDS)
     except OSError as error:
         log.info("processor_not_kept", reason=str(error), advice="it costs a fifth of a worker's throughput: "
                  "allow sched_setaffinity and /proc/self, or keep it to one from outside (docs/sizing.md)")  # fmt: skip
     finally:
-        with contextlib.suppress(OSError):
-            keep_to(allowed)
+        if os.sched_getaffinity(0) == kept:
+            _leave(allowed)
+
+
+def _leave(allowed: Collection[int]) -> None:
+    """Let the kernel choose among these; among all, which it cuts to the cpuset, where none of these is left."""
+    try:
+        keep_to(allowed)
+    except OSError:
+        keep_to(range(os.cpu_count() or 1))
 
 
 def keep_to(processors: Collection[int]) -> None:
@@ -66,6 +79,9 @@ def is_crowded(ran_nanoseconds: int, waited_nanoseconds: int) -> bool:
 
 
 def _ran_and_waited() -> tuple[int, int]:
-    """Nanoseconds that this thread ran, and that it could have but for others (schedstat of proc(5))."""
-    ran, waited, _ = (THREADS / str(os.getpid()) / "schedstat").read_text().split()
-    return int(ran), int(waited)
+    """Nanoseconds that this thread ran, and that it could have but for other processes (schedstat of proc(5)).
+
+    Our own threads run on the same processor: while they do, it waits for them.
+    """
+    ran, waited = (THREADS / str(os.getpid()) / "schedstat").read_text().split()[:2]
+    return int(ran), int(waited) - (time.process_time_ns() - time.thread_time_ns())

@@ -22,8 +22,6 @@ WORDED = 3
 ZONE_SECONDS = 8 * 3600
 """Shandong is UTC+8: local time written as UTC is this far ahead."""
 DAY_SECONDS = 86_400
-TOLD = 0
-"""Instead of a count: one reading, told in words."""
 REASONS = tuple(Reason)
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 
@@ -54,26 +52,24 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
     begins = (rank <= WORDED) | _steps(codes) | _steps(bad.part) | _steps(bad.reading - np.arange(len(codes)))
     first = np.flatnonzero(begins)
     spans = bad.reading[part_end[first] - 1] - bad.reading[first] + 1
-    counts = np.diff(first, append=len(codes))
-    told = (counts == 1) & (rank[first] < WORDED)
-    counts[told] = TOLD
-    at = first[told]
-    measured = zip(
-        *np.vstack([bad.ahead_seconds[at], bad.value[at], bad.limits[:, at]]).tolist(), strict=True
-    )
-    columns = first, counts, codes[first], bad.part[first], bad.reading[first], spans
+    columns = (np.diff(first, append=len(codes)), rank[first], codes[first], bad.part[first], bad.reading[first],
+               spans, bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
+    runs = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
     last_part = -1
-    for n, count, code, part, reading, span in zip(*[column.tolist() for column in columns], strict=True):
+    for n, count, nth, code, part, reading, span, *measured in runs:
         if part != last_part:
             last_part, begin, places = part, reading, batch.places_of(reading, span)
             found = refusals.setdefault(part, [])
         at, reason = reading - begin, REASONS[code]
-        if count == TOLD:
-            words, of_name = _words(reason, *next(measured)), of_names.get(n)
-            found.append(of_name.at(places[at]) if of_name else Refusal(places[at], reason, *words))
+        if count > 1:
+            stretches = _stretches(places[at : at + count])
+            found += [Refusal(place, reason, count=length) for place, length in stretches]
+        elif nth >= WORDED:
+            found.append(Refusal(places[at], reason))
+        elif n in of_names:
+            found.append(of_names[n].at(places[at]))
         else:
-            found += [Refusal(place, reason, "", "", False, length)
-                      for place, length in _stretches(places[at : at + count])]  # fmt: skip
+            found.append(Refusal(places[at], reason, *_words(reason, *measured)))
 
 
 def _codes(bad: Bad) -> npt.NDArray[np.int8]:

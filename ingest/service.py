@@ -99,6 +99,8 @@ async def run(settings: Settings, number: int) -> None:
     beside = [asyncio.create_task(_collect_garbage(), name="garbage"),
               asyncio.create_task(_compile_when_wanted(), name="compile"),
               asyncio.create_task(processor.stay_on_one(), name="processor")]  # fmt: skip
+    for task in beside:
+        task.add_done_callback(_tell_fault)
     try:
         await first(asyncio.create_task(worker.pipeline.open(), name="open"), stop, *serving)
         drained = stop.done() or await _receive_until(worker, stop, *serving)
@@ -110,6 +112,12 @@ async def run(settings: Settings, number: int) -> None:
             server.should_exit = True
         await asyncio.gather(*serving)
     log.info("worker_stopped", client_id=client_id, drained=drained)
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    """Of what runs beside: the worker goes on without it."""
+    if not task.cancelled() and (fault := task.exception()):
+        log.error("beside_failed", name=task.get_name(), exc_info=fault)
 
 
 def listen(host: str, port: int, setting: str = "GANZHI_HTTP_PORT") -> socket.socket:

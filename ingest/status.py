@@ -217,7 +217,7 @@ def screen(state: State) -> Group:
     return Group(
         verdict,
         *lines,
-        *_gap_lines(state.database.gaps, state.at),
+        *([] if state.database.fault else _gap_lines(state.database.gaps, state.at)),
         *tables,
         *_database_lines(state.database, state.at),
     )

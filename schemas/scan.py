@@ -33,7 +33,7 @@ RECORDS_MAX = READINGS_MAX
 UNITS_MAX = 8
 """Different units in one pack."""
 PADDING = bytes(8)
-"""What the loop stops at."""
+"""What the loop stops at: `schemas.scan_loop.PADDED` zeros."""
 TEXT_BYTES = 64 * 1024
 """Packs up to here, 700 records, are read where the one before was: new memory costs a tenth of reading one."""
 
@@ -105,7 +105,7 @@ def _read(loop: Loop, payload: bytes) -> Part | None:
     if count <= 0:
         return None
     for row, column, begin, end in to.loose[:loose_count].tolist():
-        to.numbers[row, column] = float(payload[begin:end])
+        to.numbers[row, column] = float(payload[begin:end]) + 0.0  # no -0
     newest, finite = loop.moved(to.numbers, count)
     if not finite:
         return None

@@ -16,8 +16,6 @@ from llvmlite import ir
 from numba import config, njit, types, uint64
 from numba.extending import intrinsic
 
-from schemas.scan import PADDING
-
 F = TypeVar("F", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32] | npt.NDArray[np.int64]
@@ -25,7 +23,8 @@ Floats = npt.NDArray[np.float64]
 Word = Any
 """An unsigned integer of 64 bits."""
 
-PADDED = len(PADDING)
+PADDED = 8
+"""Length of `schemas.scan.PADDING`; not taken from there, as what is compiled is kept until this file changes."""
 NOT_THIS = -1
 """Instead of a position or a count: the general reader takes the pack."""
 POWERS = 10.0 ** np.arange(23)
@@ -56,7 +55,7 @@ BASE = 4
 def compiled(function: F) -> F:
     """The function in machine code, kept beside the source or in the user's cache where one may write there."""
     try:
-        made: Any = njit(function, cache=True, nogil=True)
+        made: Any = njit(function, cache=not CHECKED, nogil=True)  # the cache does not know CHECKED apart
     except RuntimeError:  # nowhere to keep it: compiled anew in each process
         made = njit(function, nogil=True)
     return cast("F", made)
@@ -186,7 +185,7 @@ def number(text: Bytes, i: int) -> tuple[float, bool, int]:
     if exact:
         value = float(mantissa)
         value = value * POWERS[exponent] if exponent >= 0 else value / POWERS[-exponent]
-    return -value if negative else value, exact, i
+    return (-value if negative else value) + 0.0, exact, i  # no -0
 
 
 @inlined
