@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -29,11 +29,19 @@ START_SECONDS = 10
 """A broker with a large persistence file takes a moment."""
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def free_port(count: int = 1) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on; the first of so many, for workers that count on from it."""
+    while True:
+        with ExitStack() as stack:
+            port = 0
+            try:
+                for _ in range(count):
+                    sock = stack.enter_context(socket.socket())
+                    sock.bind(("127.0.0.1", port + 1 if port else 0))
+                    port = sock.getsockname()[1]
+            except (OSError, OverflowError):
+                continue
+            return port - count + 1
 
 
 def says(program: str, option: str, pattern: str) -> str:

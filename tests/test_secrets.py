@@ -208,12 +208,12 @@ def test_services_say_none(database, tmp_path, caplog, quick):
 
     And what the commands say that look at them.
     """
-    first, second, logs = free_port(), free_port(), [tmp_path / "ingest.log", tmp_path / "observe.log"]
+    first, second, logs = free_port(2), free_port(), [tmp_path / "ingest.log", tmp_path / "observe.log"]
     database.execute("CREATE ROLE hidden LOGIN SUPERUSER PASSWORD 'x'")
     try:
         with guarded(tmp_path) as port:
             settings = TOKENS | {
-                "mqtt_url": f"mqtt://ganzhi:{MQTT}@127.0.0.1:{port}", "push_port": free_port(), "share_group": "g",
+                "mqtt_url": f"mqtt://ganzhi:{MQTT}@127.0.0.1:{port}", "push_port": free_port(2), "share_group": "g",
                 "database_url": database.url.replace("postgres@", f"hidden:{DATABASE}@"),
             }  # fmt: skip
             with (

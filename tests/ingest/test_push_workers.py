@@ -72,25 +72,13 @@ def ask(port, path, body=None):
         return error.code, error.read().decode()
 
 
-def free_ports():
-    """A port of which the next one is free too."""
-    while True:
-        one = free_port()
-        with socket.socket() as other:
-            try:
-                other.bind(("127.0.0.1", one + 1))
-            except OSError:
-                continue
-            return one
-
-
 @pytest.fixture
 def workers(new_worker):
     """Two workers under one command: each one's metrics, and the port of each one's door."""
-    door = free_ports()
+    door = free_port(2)
     service = new_worker("ingest --workers 2", share_group="g", push_port=door, onenet_token=TOKEN, onenet_aes_key=KEY,
                          push_token=f"onenet={DOOR_TOKEN},iotda={DOOR_TOKEN}")  # fmt: skip
-    service.port = free_ports()
+    service.port = free_port(2)
     service._settings["http_port"] = service.port
     service.start()
     try:
