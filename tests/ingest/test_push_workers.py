@@ -1,7 +1,6 @@
 """The HTTP door of several workers: real pushes of OneNET and Huawei, each repeated to the other worker."""
 
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
