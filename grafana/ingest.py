@@ -217,8 +217,8 @@ def _writing() -> list[Builder[Panel]]:
         ),
         lines(
             "批次大小 / Batch size",
-            "每批读数；持续等于上限 GANZHI_BATCH_READINGS（默认 20000）：已满负荷。"
-            " / Readings in a batch. At GANZHI_BATCH_READINGS (20,000 by default) all the time: at "
+            "每批读数；持续等于上限 GANZHI_BATCH_READINGS（默认 40000）：已满负荷。"
+            " / Readings in a batch. At GANZHI_BATCH_READINGS (40,000 by default) all the time: at "
             "full load.",
             units.Short,
             quantiles("ganzhi_batch_readings"),

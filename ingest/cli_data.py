@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ingest.settings import load
 from ingest.terminal import CommandError, Config, database, exit_codes, out, shown
-from schemas.rejection import Reason, where
+from schemas.rejection import Reason, of_first, where
 
 rejections = typer.Typer(help="The quarantine: what was refused, and running it again.", no_args_is_help=True)
 
@@ -106,10 +106,10 @@ def show(
         for name, value in (*facts, ("refused", _refused(row[6], row[7]))):
             _fact(name, shown(value) if name == "received" else str(value))
         for entry in row[8]:
-            place = where(entry["index"], entry.get("count", 1))
-            detail = f": {entry['detail']}" if entry.get("detail") else ""
+            count = entry.get("count", 1)
+            detail = f": {of_first(entry['detail'], count)}" if entry.get("detail") else ""
             hint = f"; {entry['hint']}" if entry.get("hint") else ""
-            _fact(place, f"{entry['reason']}{detail}{hint}")
+            _fact(where(entry["index"], count), f"{entry['reason']}{detail}{hint}")
         out.print(row[10].decode("utf-8", "backslashreplace"))
 
 

@@ -19,7 +19,7 @@ from ingest.sealed import FLAGS, Sealed
 from ingest.settings import OnUnknown, Settings
 from schemas.catalogue import METRICS
 from schemas.message import Message
-from schemas.rejection import where
+from schemas.rejection import of_first, where
 from schemas.routes import Routes
 
 
@@ -116,7 +116,8 @@ def _events(sealed: Sealed, directory: Imagined) -> Table:
 def _refusals(sealed: Sealed) -> Table:
     table = Table("place", "reason", "detail", "hint", title="拒收 refusals", title_style="red")
     for refusal in (r for refusals in sealed.refusals.values() for r in refusals):
-        table.add_row(where(refusal.index, refusal.count), refusal.reason, refusal.detail, refusal.hint)
+        detail = of_first(refusal.detail, refusal.count)
+        table.add_row(where(refusal.index, refusal.count), refusal.reason, detail, refusal.hint)
     return table
 
 

@@ -57,6 +57,7 @@ class Pipeline:
     ) -> None:
         """`command` publishes a Sparkplug command or a gateway's refusals: topic and payload."""
         self._batch_readings = settings.batch_readings
+        self._batch_messages = settings.batch_messages
         self._batch_seconds = settings.batch_seconds
         self._source = source
         self._decode = decode
@@ -196,7 +197,7 @@ class Pipeline:
 
     def _is_full(self) -> bool:
         size = self._filling.size + self._undecoded_bytes // UNDECODED_READING_BYTES
-        return max(size, len(self._filling.messages)) >= self._batch_readings
+        return size >= self._batch_readings or len(self._filling.messages) >= self._batch_messages
 
     def _is_of_another_connection(self, message: Message) -> bool:
         """Packet ids are unique on one connection only."""

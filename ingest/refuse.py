@@ -1,7 +1,8 @@
-"""Why readings are refused: reasons of all of a batch at once, words for the first of each part. Pure.
+"""Why readings are refused: reasons of all of a batch at once, words for the first of each stretch. Pure.
 
-Words cost 2 us a reading until they are stored, and a gateway gone wrong brings packs of nothing else: beyond the first
-so many of a message, neighbours of a part that are refused for the same reason are one `Refusal` with a count.
+A gateway gone wrong brings packs of nothing else, and words cost 2 us until they are stored: neighbours of a part that
+are refused alike are one `Refusal` with a count and the words of the first, and only the first stretches of a message
+have words at all.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from ingest.sealed import Mask, Refusals, Targets
 from schemas.rejection import Reason, Refusal
 
 WORDED = 3
-"""Refused readings of a message that are told in words: what is wrong shows in the first few."""
+"""Stretches of a message that are told in words: what is wrong shows in the first few. Its first readings are each a
+stretch of its own where other words are due: for another name, or another metric's limits."""
 ZONE_SECONDS = 8 * 3600
 """Shandong is UTC+8: local time written as UTC is this far ahead."""
 DAY_SECONDS = 86_400
@@ -46,13 +48,14 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
     of_names = {n: targets.refused[batch.columns.name(int(bad.reading[n]))] for n in missing}
     codes = _codes(bad)
     codes[missing] = [CODES[refusal.reason] for refusal in of_names.values()]
-    message_begin, _ = _bounds(np.array(batch.message_of)[bad.part])
-    _, part_end = _bounds(bad.part)
-    rank = np.arange(len(codes)) - message_begin
-    begins = (rank <= WORDED) | _steps(codes) | _steps(bad.part) | _steps(bad.reading - np.arange(len(codes)))
+    message = np.array(batch.message_of)[bad.part]
+    rank = np.arange(len(codes)) - _bounds(message)[0]
+    begins = _steps(codes) | _steps(bad.part) | _steps(bad.reading - np.arange(len(codes)))
+    begins |= (rank <= WORDED) & _other_words(bad, of_names)
     first = np.flatnonzero(begins)
-    spans = bad.reading[part_end[first] - 1] - bad.reading[first] + 1
-    columns = (np.diff(first, append=len(codes)), rank[first], codes[first], bad.part[first], bad.reading[first],
+    nth = np.arange(len(first)) - _bounds(message[first])[0]
+    spans = bad.reading[_bounds(bad.part)[1][first] - 1] - bad.reading[first] + 1
+    columns = (np.diff(first, append=len(codes)), nth, codes[first], bad.part[first], bad.reading[first],
                spans, bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
     runs = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
     last_part = -1
@@ -61,15 +64,13 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
             last_part, begin, places = part, reading, batch.places_of(reading, span)
             found = refusals.setdefault(part, [])
         at, reason = reading - begin, REASONS[code]
-        if count > 1:
-            stretches = _stretches(places[at : at + count])
-            found += [Refusal(place, reason, count=length) for place, length in stretches]
-        elif nth >= WORDED:
-            found.append(Refusal(places[at], reason))
-        elif n in of_names:
-            found.append(of_names[n].at(places[at]))
-        else:
-            found.append(Refusal(places[at], reason, *_words(reason, *measured)))
+        detail = hint = ""
+        if nth < WORDED:
+            of_name = of_names.get(n)
+            detail, hint = (of_name.detail, of_name.hint) if of_name else _words(reason, *measured)
+        for place, length in _stretches(places[at : at + count]):
+            found.append(Refusal(place, reason, detail, hint, count=length))
+            detail = hint = ""
 
 
 def _codes(bad: Bad) -> npt.NDArray[np.int8]:
@@ -81,7 +82,14 @@ def _codes(bad: Bad) -> npt.NDArray[np.int8]:
     return codes
 
 
-def _steps(column: npt.NDArray[np.integer[Any]]) -> Mask:
+def _other_words(bad: Bad, of_names: dict[int, Refusal]) -> Mask:
+    """Where what would be said in words differs by more than its numbers: another name, other limits."""
+    names = np.zeros(len(bad.reading), np.int64)
+    names[list(of_names)] = [id(refusal) for refusal in of_names.values()]
+    return _steps(names) | _steps(bad.limits[0]) | _steps(bad.limits[1])
+
+
+def _steps(column: npt.NDArray[np.number[Any]]) -> Mask:
     """Where a value is another than the one before it."""
     steps = np.ones(len(column), np.bool_)
     np.not_equal(column[1:], column[:-1], out=steps[1:])

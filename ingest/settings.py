@@ -137,9 +137,9 @@ class Settings(BaseSettings):
     """Key of OneNET's push configuration, 43 characters, for pushes that come encrypted. Secret: `_FILE`
     keeps it out of the environment."""
 
-    batch_readings: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    batch_readings: Annotated[int, Field(ge=1, le=1_000_000)] = 40_000
     """Readings written in one transaction at most. A worker holds three batches of messages
-    unacknowledged."""
+    unacknowledged, 65,534 at most."""
     batch_seconds: Annotated[float, Field(gt=0, le=60)] = 0.2
     """How long a reading waits at most for its batch to fill."""
 
@@ -279,6 +279,11 @@ class Settings(BaseSettings):
     def receive_maximum(self) -> int:
         """Messages unacknowledged at once: three batches of one-reading messages, within the protocol."""
         return max(100, min(RECEIVE_MAXIMUM_LIMIT, 3 * self.batch_readings))
+
+    @property
+    def batch_messages(self) -> int:
+        """Messages in a batch at most: a third of the window, so that one fills while the one before it is written."""
+        return min(self.batch_readings, self.receive_maximum // 3)
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:

@@ -43,7 +43,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     index: int | None
     reason: Reason
     detail: str = ""
-    """Empty for most of many in one message: place and reason are all that is said of them."""
+    """Of the first, where it stands for several; empty for most of many stretches in one message."""
     hint: str = ""
     event: bool = False
     """Of an event, which is no reading in the books."""
@@ -55,6 +55,11 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def at(self, index: int | None, *, event: bool = False) -> "Refusal":
         """The same of the reading, or event, at this place."""
         return msgspec.structs.replace(self, index=index, event=event)
+
+
+def of_first(detail: str, count: int) -> str:
+    """What was said of the first of so many, for people."""
+    return f"first {detail}" if detail and count > 1 else detail
 
 
 def where(index: int | None, count: int) -> str:

@@ -24,13 +24,14 @@ from rich.table import Table
 
 from ingest import copy, migrate, store
 from ingest.connection import connect
+from ingest.settings import Settings
 from tests.bench.publish import packs, publish, readings
 from tests.bench.stand import COMPILED_SECONDS, Held, wait_accounted
 from tests.brokers import Mosquitto, free_port, mosquitto_config
 from tests.postgres import Postgres, program_folders, timescale_programs
 
 TERMINALS = 100_000
-BATCH = 20_000
+BATCH = Settings.model_fields["batch_readings"].default
 COLUMNS = ("case", "messages/s", "readings/s", "CPU us/message", "CPU us/reading", "of COPY ceiling")
 
 

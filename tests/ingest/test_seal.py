@@ -152,23 +152,46 @@ def test_what_is_refused_together_is_what_would_be_one_by_one(made):
     """Places, reasons and their order are those of a look at each reading, and every refusal stands for its own."""
     result, _ = sealed(*made)
     assert len(result.rows) == sum(len(part.values) - len(one_by_one(part)) for part in made)
-    worded = 0
+    worded, begins = [], []
     for number, part in enumerate(made):
         found = result.refusals.get(number, [])
         told = [(r.index + n, r.reason) for r in found for n in range(r.count)]
         assert told == one_by_one(part)
-        assert [bool(r.detail) for r in found] == [worded + n < WORDED for n in range(len(found))]
-        worded += sum(r.count for r in found)
-        assert all(r.count == 1 for r in found if r.detail)
+        worded += [(number, r.index) for r in found if r.detail]
+        begins += [(number, place) for place in stretches(part)]
+    assert worded == begins[:WORDED]
+
+
+def stretches(part):
+    """Where neighbours begin that are refused for the same reason."""
+    reasons = dict(one_by_one(part))
+    before = None
+    for place in part.indexes:
+        if place in reasons and reasons[place] != before:
+            yield place
+        before = reasons.get(place)
 
 
 def test_a_pack_that_is_refused_is_told_briefly():
-    """The first readings in words; the rest are one for each stretch that is refused for the same reason."""
+    """One for each stretch that is refused for the same reason, with the words of its first reading."""
     kinds = [Reason.OUT_OF_RANGE] * 50 + [None] + [Reason.TIME_IN_FUTURE] * 49
     result, _ = sealed(of_kinds(kinds, range(100)))
-    assert result.refusals[0][0].detail == "1e+06 is not within -90 to 1000"
-    assert [(r.index, r.reason, r.count) for r in result.refusals[0][WORDED:]] == [
-        (WORDED, Reason.OUT_OF_RANGE, 50 - WORDED), (51, Reason.TIME_IN_FUTURE, 49)]  # fmt: skip
+    assert [(r.index, r.reason, r.count, r.detail) for r in result.refusals[0]] == [
+        (0, Reason.OUT_OF_RANGE, 50, "1e+06 is not within -90 to 1000"),
+        (51, Reason.TIME_IN_FUTURE, 49, "28800 s after its arrival, 300 are allowed"),
+    ]
+
+
+def test_the_first_in_words_are_one_for_each_name_and_each_limit():
+    """What differs by more than its numbers is said, as long as it is among the first."""
+    names = ["a/temperature", "b/temperature", "c/humidity", "x y/humidity", "x z/humidity", "d/temperature"]
+    result, _ = sealed(Part(names, [None] * 6, [1e6] * 6, [NOW] * 6, range(6)))
+    assert [(r.index, r.count, r.detail[:19]) for r in result.refusals[0]] == [
+        (0, 2, "1e+06 is not within"),
+        (2, 1, "1e+06 is not within"),
+        (3, 2, "name 'x y/humidity'"),
+        (5, 1, ""),
+    ]
 
 
 def test_without_a_limit_readings_of_any_age_since_1970_are_taken():

@@ -67,7 +67,9 @@ def test_a_fault_never_shows_a_secret(monkeypatch, name):
 @pytest.mark.parametrize(("batch", "window"), [(20_000, 60_000), (1, 100), (1_000_000, 65_534)])
 def test_the_window_is_three_batches_within_the_protocol(batch, window):
     """65,535 is the default, which is not sent: a broker's own limit would rule."""
-    assert load(batch_readings=batch).receive_maximum == window
+    settings = load(batch_readings=batch)
+    assert settings.receive_maximum == window
+    assert 3 * settings.batch_messages <= window
 
 
 @pytest.mark.parametrize("kept", ["max_age_days", "retention_raw_days"])

@@ -1,4 +1,4 @@
-"""The clock is set back by an hour: batches go on by their age, and the observer keeps what it keeps."""
+"""When a batch is written: by its age though the clock is set back by an hour, as the observer goes on; by its size."""
 
 import asyncio
 import time
@@ -17,41 +17,57 @@ from schemas.routes import Routes
 
 pytestmark = pytest.mark.parametrize("storage", ["postgres"])
 HOUR = 3600
-MANY = 50_000
+MANY = 20_000
+"""Fewer than a batch may hold."""
 
 
 class Stream:
-    """A source that never pauses: the first message is from before the clock was set back."""
+    """A source that never pauses: of so many messages the first arrives so much later, by the clock."""
 
-    def __init__(self):
-        self.acknowledged = self.received = 0
+    def __init__(self, messages, ahead_seconds=0):
+        self.messages = messages
+        self.ahead_seconds = ahead_seconds
+        self.received = 0
+        self.acknowledged = []
 
     async def receive(self, limit):
-        if self.acknowledged or self.received == MANY:
+        if self.received == self.messages or (self.ahead_seconds and self.acknowledged):
             return []
-        ahead = HOUR if not self.received else 0
+        ahead = self.ahead_seconds if not self.received else 0
         self.received += limit
         return [Message("ganzhi/v1/370102/gw/telemetry", b'[{"n": "x:temperature", "v": 5}]', time.time() + ahead,
                         packet_id=number + 1) for number in range(limit)]  # fmt: skip
 
     def acknowledge(self, messages):
-        self.acknowledged += len(messages)
+        self.acknowledged.append(len(messages))
+
+
+def written(database, stream, **settings):
+    """The stream, once the pipeline has written what came of it."""
+
+    async def run():
+        chosen = Settings(database_url=database.url, batch_readings=10**6, **settings)
+        routes = Routes.default()
+        writer = Writer(chosen, "desk-0", lambda _: False, time.time)
+        decode = Decode(routes, 100_000, writer.registry)
+        pipeline = Pipeline(chosen, stream, decode, writer, Metrics((*routes.names, NO_ROUTE)))
+        await pipeline.open()
+        await asyncio.wait_for(pipeline.run(), 30)
+
+    asyncio.run(run())
+    return stream
 
 
 def test_a_batch_does_not_wait_for_the_clock_to_come_round(database):
     """A batch begun before the clock was set back is written before it is full, in a stream without a pause."""
+    assert written(database, Stream(MANY, ahead_seconds=HOUR)).received < MANY
 
-    async def run():
-        settings = Settings(database_url=database.url, batch_readings=10**6)
-        routes, stream = Routes.default(), Stream()
-        writer = Writer(settings, "desk-0", lambda _: False, time.time)
-        decode = Decode(routes, 100_000, writer.registry)
-        pipeline = Pipeline(settings, stream, decode, writer, Metrics((*routes.names, NO_ROUTE)))
-        await pipeline.open()
-        await asyncio.wait_for(pipeline.run(), 30)
-        return stream
 
-    assert asyncio.run(run()).received < MANY
+def test_a_batch_takes_a_third_of_the_window(database):
+    """However many readings it may hold: else one could not fill while the one before it is written."""
+    acknowledged = written(database, Stream(50_000), batch_seconds=60).acknowledged
+    assert sum(acknowledged) == 50_000
+    assert max(acknowledged) <= 65_534 // 3
 
 
 def test_the_observer_keeps_coverage_and_snapshots(database):
