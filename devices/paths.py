@@ -59,10 +59,16 @@ class Paths:
         """This pair is no news from now on."""
         if self._count >= PAIRS_MAX:
             self._forget()
-        self._pairs.add(gateway << 32 | terminal, 0)
+        self._pairs.add(int(_keys(np.array([terminal], np.int32), np.array([gateway], np.int32))[0]), 0)
         self._count += 1
 
 
 def _keys(terminals: Numbers, gateways: Numbers) -> npt.NDArray[np.int64]:
-    """A key for each pair, terminals in the low bits: dense ids spread over the index without a hash."""
-    return gateways.astype(np.int64) << 32 | terminals
+    """A key for each pair and no other, spread over the low bits, where the index looks first.
+
+    Dense ids as they are lie side by side, those of a second gateway on top of them: one cluster, and a probe of it
+    takes as many steps as there are terminals. The factor is SplitMix64's (Steele, Lea, Flood 2014).
+    """
+    pairs = (gateways.astype(np.int64) << 32 | terminals) * np.int64(-0x61C8864680B583EB)
+    keys: npt.NDArray[np.int64] = pairs ^ pairs >> 32
+    return keys

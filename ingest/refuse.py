@@ -1,17 +1,16 @@
-"""Why readings are refused: reasons of all of a batch at once, words for the first of each stretch. Pure.
+"""Why readings are refused: reasons of all of a batch at once, words for the first stretches of each message. Pure.
 
 A gateway gone wrong brings packs of nothing else, and words cost 2 us until they are stored: neighbours of a part that
-are refused alike are one `Refusal` with a count and the words of the first, and only the first stretches of a message
-have words at all.
+are refused alike are one `Refusal` with a count and the words of the first.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from devices.day import SHANDONG_SECONDS
 from devices.index import MISSING
 from ingest.batch import Batch
 from ingest.columns import Floats
@@ -19,13 +18,17 @@ from ingest.sealed import Mask, Refusals, Targets
 from schemas.rejection import Reason, Refusal
 
 WORDED = 3
-"""Stretches of a message that are told in words: what is wrong shows in the first few. Its first readings are each a
-stretch of its own where other words are due: for another name, or another metric's limits."""
-ZONE_SECONDS = 8 * 3600
-"""Shandong is UTC+8: local time written as UTC is this far ahead."""
+"""Stretches of a message that are told in words: what is wrong shows in the first few. Beyond them neighbours that are
+refused for the same reason are one, whatever would be said of them."""
 DAY_SECONDS = 86_400
 REASONS = tuple(Reason)
 CODES = {reason: code for code, reason in enumerate(REASONS)}
+FUTURE_HINTS = (
+    "",
+    "about 8 h ahead: local time written as UTC (Z)? Send UTC, or register the gateway's utc_offset",
+    "milliseconds where seconds belong? SenML times are in seconds",
+)
+Whole = npt.NDArray[np.int64]
 
 
 class Bad(NamedTuple):
@@ -48,29 +51,36 @@ def refuse(bad: Bad, batch: Batch, targets: Targets, refusals: Refusals) -> None
     of_names = {n: targets.refused[batch.columns.name(int(bad.reading[n]))] for n in missing}
     codes = _codes(bad)
     codes[missing] = [CODES[refusal.reason] for refusal in of_names.values()]
-    message = np.array(batch.message_of)[bad.part]
-    rank = np.arange(len(codes)) - _bounds(message)[0]
-    begins = _steps(codes) | _steps(bad.part) | _steps(bad.reading - np.arange(len(codes)))
-    begins |= (rank <= WORDED) & _other_words(bad, of_names)
-    first = np.flatnonzero(begins)
-    nth = np.arange(len(first)) - _bounds(message[first])[0]
-    spans = bad.reading[_bounds(bad.part)[1][first] - 1] - bad.reading[first] + 1
-    columns = (np.diff(first, append=len(codes)), nth, codes[first], bad.part[first], bad.reading[first],
-               spans, bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
-    runs = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
-    last_part = -1
-    for n, count, nth, code, part, reading, span, *measured in runs:
-        if part != last_part:
-            last_part, begin, places = part, reading, batch.places_of(reading, span)
-            found = refusals.setdefault(part, [])
-        at, reason = reading - begin, REASONS[code]
-        detail = hint = ""
-        if nth < WORDED:
+    places = _places(bad, batch)
+    parted = _steps(codes) | _steps(bad.part) | _steps(places - np.arange(len(codes)))
+    first = np.flatnonzero(parted | _other_words(bad, codes, of_names))
+    message = np.array(batch.message_of)[bad.part[first]]
+    nth = np.arange(len(first)) - _begins(message)
+    kept = parted[first] | (nth <= WORDED)
+    first, nth = first[kept], nth[kept]
+    columns = (np.diff(first, append=len(codes)), nth, codes[first], bad.part[first], places[first],
+               bad.ahead_seconds[first], bad.value[first], *bad.limits[:, first])  # fmt: skip
+    stretches = zip(first.tolist(), *(column.tolist() for column in columns), strict=True)
+    for n, count, worded, code, part, place, *measured in stretches:
+        reason, detail, hint = REASONS[code], "", ""
+        if worded < WORDED:
             of_name = of_names.get(n)
             detail, hint = (of_name.detail, of_name.hint) if of_name else _words(reason, *measured)
-        for place, length in _stretches(places[at : at + count]):
-            found.append(Refusal(place, reason, detail, hint, count=length))
-            detail = hint = ""
+        refusals.setdefault(part, []).append(Refusal(place, reason, detail, hint, count=count))
+
+
+def _places(bad: Bad, batch: Batch) -> Whole:
+    """The place in its message of each reading."""
+    places = np.empty(len(bad.reading), np.int64)
+    begins = np.append(np.flatnonzero(_steps(bad.part)), len(places)).tolist()
+    for begin, end in pairwise(begins):
+        first = int(bad.reading[begin])
+        there = batch.places_of(first, int(bad.reading[end - 1]) - first + 1)
+        if isinstance(there, range):
+            places[begin:end] = there.start + (bad.reading[begin:end] - first) * there.step
+        else:
+            places[begin:end] = np.array(there)[bad.reading[begin:end] - first]
+    return places
 
 
 def _codes(bad: Bad) -> npt.NDArray[np.int8]:
@@ -82,11 +92,14 @@ def _codes(bad: Bad) -> npt.NDArray[np.int8]:
     return codes
 
 
-def _other_words(bad: Bad, of_names: dict[int, Refusal]) -> Mask:
-    """Where what would be said in words differs by more than its numbers: another name, other limits."""
-    names = np.zeros(len(bad.reading), np.int64)
-    names[list(of_names)] = [id(refusal) for refusal in of_names.values()]
-    return _steps(names) | _steps(bad.limits[0]) | _steps(bad.limits[1])
+def _other_words(bad: Bad, codes: npt.NDArray[np.int8], of_names: dict[int, Refusal]) -> Mask:
+    """Where what is to be said differs by more than its numbers: another name, other limits, another hint."""
+    numbers: dict[tuple[str, str], int] = {}
+    said: Whole = np.where(codes == CODES[Reason.TIME_IN_FUTURE], _future_hint(bad.ahead_seconds), 0)
+    said[list(of_names)] = [numbers.setdefault((r.detail, r.hint), len(numbers)) for r in of_names.values()]
+    limits = (codes == CODES[Reason.OUT_OF_RANGE]) & (_steps(bad.limits[0]) | _steps(bad.limits[1]))
+    differ: Mask = limits | _steps(said)
+    return differ
 
 
 def _steps(column: npt.NDArray[np.number[Any]]) -> Mask:
@@ -96,19 +109,10 @@ def _steps(column: npt.NDArray[np.number[Any]]) -> Mask:
     return steps
 
 
-def _bounds(column: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Begin and end of the run of equal values that each entry stands in."""
-    bounds = np.append(np.flatnonzero(_steps(column)), len(column))
-    counts = np.diff(bounds)
-    return np.repeat(bounds[:-1], counts), np.repeat(bounds[1:], counts)
-
-
-def _stretches(places: Sequence[int]) -> list[tuple[int, int]]:
-    """First place and length of each stretch of places without a hole."""
-    if isinstance(places, range) and places.step == 1:
-        return [(places[0], len(places))]
-    begins = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
-    return [(places[a], b - a) for a, b in pairwise(begins)]
+def _begins(column: npt.NDArray[np.integer[Any]]) -> Whole:
+    """Where the run of equal values begins that each entry stands in."""
+    begins = np.flatnonzero(_steps(column))
+    return np.repeat(begins, np.diff(begins, append=len(column)))
 
 
 def _words(reason: Reason, ahead_seconds: float, value: float, low: float, high: float) -> tuple[str, str]:
@@ -124,14 +128,14 @@ def _words(reason: Reason, ahead_seconds: float, value: float, low: float, high:
 
 def in_future(ahead_seconds: float) -> tuple[str, str]:
     """Detail and hint for something observed so long after its arrival."""
-    hint = ""
-    if abs(ahead_seconds - ZONE_SECONDS) < ZONE_SECONDS / 16:
-        hint = (
-            "about 8 h ahead: local time written as UTC (Z)? Send UTC, or register the gateway's utc_offset"
-        )
-    elif ahead_seconds > 1e11:
-        hint = "milliseconds where seconds belong? SenML times are in seconds"
-    return f"{ahead_seconds:.0f} s after its arrival, 300 are allowed", hint
+    detail = f"{ahead_seconds:.0f} s after its arrival, 300 are allowed"
+    return detail, FUTURE_HINTS[int(_future_hint(ahead_seconds))]
+
+
+def _future_hint(ahead_seconds: Any) -> Any:
+    """Which of `FUTURE_HINTS` it is, for a number or an array of them."""
+    zone = abs(ahead_seconds - SHANDONG_SECONDS) < SHANDONG_SECONDS / 16
+    return zone + 2 * (ahead_seconds > 1e11)
 
 
 def too_old(age_seconds: float) -> tuple[str, str]:

@@ -59,7 +59,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 def of_first(detail: str, count: int) -> str:
     """What was said of the first of so many, for people."""
-    return f"first {detail}" if detail and count > 1 else detail
+    return f"{detail} (the first of {count})" if detail and count > 1 else detail
 
 
 def where(index: int | None, count: int) -> str:

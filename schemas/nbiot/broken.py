@@ -54,8 +54,7 @@ class Broken:
         """The part, if anything is broken; `good`: the parts of what could be read, `content` as in `refused`."""
         if not self._refusals:
             return []
-        more = [Refusal(first, reason, f"{end - first} more from here on can't be read either", count=end - first)
-                for reason, first, end in self._runs]  # fmt: skip
+        more = [Refusal(first, reason, count=end - first) for reason, first, end in self._runs]
         timed = self.timed or any(part.absolute for part in good)
         identity = identity_of_refused("some", content)
         return [Part(refusals=self._refusals + more, absolute=timed, identity=identity)]

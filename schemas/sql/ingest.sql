@@ -16,14 +16,15 @@ SELECT coalesce(array_agg(place), '{}') FROM part WHERE NOT EXISTS (SELECT FROM 
 -- name: ledger_timeless
 -- A first delivery (DUP=0) is known only by its own nonce: the same batch written again after a lost COMMIT.
 -- A redelivery (DUP=1) is known when the last message under its packet id was the same. Answers those that
--- are new; (packet id, part) is unique in a batch, which holds messages of one connection.
+-- are new; (packet id, part) is unique in a batch, which holds messages of one connection. IN is hashed; of = ANY a
+-- generic plan looks at all for each: 4.5 s for 21,844.
 INSERT INTO ledger_timeless AS l (client, packet_id, part, digest, nonce, seen_at)
 SELECT %b::smallint, packet_id, part, digest, nonce, now()
 FROM unnest(%b::int[], %b::int[], %b::uuid[], %b::uuid[]) AS new (packet_id, part, digest, nonce)
 ORDER BY packet_id, part
 ON CONFLICT (client, packet_id, part) DO UPDATE
     SET digest = excluded.digest, nonce = excluded.nonce, seen_at = excluded.seen_at
-    WHERE CASE WHEN excluded.packet_id = ANY(%b::int[]) THEN l.digest <> excluded.digest
+    WHERE CASE WHEN excluded.packet_id IN (SELECT unnest(%b::int[])) THEN l.digest <> excluded.digest
                ELSE l.nonce <> excluded.nonce END
 RETURNING packet_id, part
 

@@ -40,7 +40,7 @@ MOVED = 0.10
 STEPS = ("decode", "batch", "resolve", "seal", "encode")
 WAYS = {"packs of 100": 100, "one reading": 1}
 READINGS = 20_000
-"""Of a batch: half of a full one in packs, a full one of single readings."""
+"""Of a batch: half of a full one in packs, nearly a full one of single readings."""
 TERMINALS = 100_000
 REPEATS, PROCESSES = 20, 5
 CHEAPEST = 0.1

@@ -30,8 +30,8 @@ from schemas.routes import Routes
 from tests.bench.publish import GATEWAYS
 
 PACK = 100
-MESSAGES = 2_000
-"""Of a measurement: 200,000 readings in packs of 100, ten batches."""
+MESSAGES = 4_000
+"""Of a measurement: 400,000 readings in packs of 100, ten batches."""
 WINDOW_MESSAGES = 65_535
 """What a broker has on its way at once, at most."""
 DIVISION = 370102

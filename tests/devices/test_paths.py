@@ -24,6 +24,13 @@ def test_it_knows_the_pairs_it_was_told_and_no_other(pairs):
     assert known.known(gateways, terminals).tolist() == others
 
 
+def test_dense_ids_of_several_gateways_lie_apart():
+    """Their keys spread over the slots of an index, as if drawn by lot: 80,000 over 262,144 fill 68,900."""
+    terminals = np.tile(np.arange(1, 10_001, dtype=np.int32), 8)
+    gateways = np.repeat(np.arange(1, 9, dtype=np.int32), 10_000)
+    assert len(np.unique(paths._keys(terminals, gateways) & (2**18 - 1))) > 65_000
+
+
 def test_gateways_get_numbers_and_keep_them():
     """A name has one number, and a number its name; no gateway is a number of its own."""
     numbers = Paths()

@@ -117,7 +117,7 @@ def test_many_that_are_refused_alike_are_kept_briefly_and_replayed_in_full(datab
     assert (reason, rejected, len(detail)) == ("unknown_terminal", 40, 1)
     assert (detail[0]["index"], detail[0]["count"]) == (0, 40)
     assert detail[0]["detail"].startswith("'meter:1'")
-    assert "0 to 39  unknown_terminal: first 'meter:1'" in ganzhi(database, "show", str(number))[0]
+    assert "0 to 39  unknown_terminal: 'meter:1'" in ganzhi(database, "show", str(number))[0]
     assert ganzhi(database, "replay")[1] == 0
     assert database.rows("SELECT count(*) FROM reading") == [(39,)]
     kept, rejected = database.one("SELECT detail, rejected FROM rejection")

@@ -163,13 +163,12 @@ def test_what_is_refused_together_is_what_would_be_one_by_one(made):
 
 
 def stretches(part):
-    """Where neighbours begin that are refused for the same reason."""
-    reasons = dict(one_by_one(part))
+    """Where neighbours begin, in place and in order, that are refused for the same reason."""
     before = None
-    for place in part.indexes:
-        if place in reasons and reasons[place] != before:
+    for place, reason in one_by_one(part):
+        if before != (place - 1, reason):
             yield place
-        before = reasons.get(place)
+        before = place, reason
 
 
 def test_a_pack_that_is_refused_is_told_briefly():
@@ -182,16 +181,41 @@ def test_a_pack_that_is_refused_is_told_briefly():
     ]
 
 
-def test_the_first_in_words_are_one_for_each_name_and_each_limit():
-    """What differs by more than its numbers is said, as long as it is among the first."""
-    names = ["a/temperature", "b/temperature", "c/humidity", "x y/humidity", "x z/humidity", "d/temperature"]
-    result, _ = sealed(Part(names, [None] * 6, [1e6] * 6, [NOW] * 6, range(6)))
-    assert [(r.index, r.count, r.detail[:19]) for r in result.refusals[0]] == [
-        (0, 2, "1e+06 is not within"),
-        (2, 1, "1e+06 is not within"),
-        (3, 2, "name 'x y/humidity'"),
-        (5, 1, ""),
-    ]
+@pytest.mark.parametrize(
+    ("readings", "told"),
+    [
+        (  # for another metric other limits
+            ["a/temperature", "b/temperature", "c/humidity", "a/temperature"],
+            [
+                (0, 2, "1e+06 is not within -90"),
+                (2, 1, "1e+06 is not within"),
+                (3, 1, "1e+06 is not within -90"),
+            ],
+        ),
+        (  # beyond the first three none in words, and none apart but for another reason
+            ["x y/m", "x z/m", "x y/m", "x z/m", "x y/m", "a/temperature", "b/temperature"],
+            [(0, 1, "name 'x y/m'"), (1, 1, "name 'x z/m'"), (2, 1, "name 'x y/m'"), (3, 2, ""), (5, 2, "")],
+        ),
+        (["x y/m"] * 5 + ["x z/m"], [(0, 5, "name 'x y/m'"), (5, 1, "name 'x z/m'")]),
+    ],
+)
+def test_what_differs_by_more_than_its_numbers_is_told_apart(readings, told):
+    """As long as it is among what is told in words."""
+    many = len(readings)
+    result, _ = sealed(Part(readings, [None] * many, [1e6] * many, [NOW] * many, range(many)))
+    found = result.refusals[0]
+    assert [(r.index, r.count) for r in found] == [(place, count) for place, count, _ in told]
+    assert [bool(r.detail) for r in found] == [bool(begins) for *_, begins in told]
+    assert all(r.detail.startswith(begins) for r, (*_, begins) in zip(found, told, strict=True))
+
+
+def test_a_zone_that_is_wrong_is_told_behind_other_times_in_the_future():
+    """The hint is of its own stretch; limits, which say nothing of times, make none."""
+    metrics = ["a/temperature", "c/humidity"] * 10
+    times = [NOW + 400] * 5 + [NOW + 8 * 3600] * 15
+    result, _ = sealed(Part(metrics, [None] * 20, [20.0] * 20, times, range(20)))
+    told = [(r.index, r.count, "8 h ahead" in r.hint) for r in result.refusals[0]]
+    assert told == [(0, 5, False), (5, 15, True)]
 
 
 def test_without_a_limit_readings_of_any_age_since_1970_are_taken():
