@@ -2,7 +2,7 @@
 
 The scenario's terminals and gateways are registered first, so that coverage counts against them. Worker,
 observer and simulator are processes of their own, as in production. They end before the servers do, so that
-what was published is stored. Data is kept under the data folder and found again.
+what was published is stored, the observer first. Data is kept under the data folder and found again.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -127,8 +128,10 @@ def run_demo(
         children["observer"] = _start(stack, data_dir, env, "observe")
         rate = [] if messages_per_second is None else ["--rate", str(messages_per_second)]
         children["simulator"] = _start(stack, data_dir, env, "simulate", "--scenario", scenario, *rate)
+        # First of all, or it would open a gap for every simulated gateway that says goodbye.
+        stack.callback(children["observer"].stop, DRAIN_SECONDS)
         _watch(children, port, observer_port, stop, seconds, console)
-        console.print("stopping: the simulator, the observer, the worker, the servers", highlight=False)
+        console.print("stopping: the observer, the simulator, the worker, the servers", highlight=False)
     console.print("stopped", highlight=False)
 
 
@@ -207,12 +210,18 @@ def _register(gateways: Sequence[Gateway], data_dir: Path, env: Mapping[str, str
 
 def _say_where(console: Console, data_dir: Path, env: Mapping[str, str]) -> None:
     kept = readings_kept(env["GANZHI_DATABASE_URL"])
+    urls = [
+        f"{name}={quote(without_password(env[name]))}" for name in ("GANZHI_DATABASE_URL", "GANZHI_MQTT_URL")
+    ]
+    ports = [f"{name}={env[name]}" for name in ("GANZHI_HTTP_PORT", "GANZHI_OBSERVER_HTTP_PORT")]
     for line in (
         f"metrics   http://127.0.0.1:{env['GANZHI_HTTP_PORT']}/metrics",
         f"coverage  http://127.0.0.1:{env['GANZHI_OBSERVER_HTTP_PORT']}/  (metrics: /metrics)",
         f"broker    {without_password(env['GANZHI_MQTT_URL'])}",
         f"database  {without_password(env['GANZHI_DATABASE_URL'])}",
         f"data      {data_dir} (logs too); {kept:,} readings are there already",
+        "In another terminal, so that ganzhi status and the other commands find this demo:",
+        f"export {' '.join(urls + ports)}",
         "Ctrl-C stops it all.",
     ):
         console.print(line, highlight=False, soft_wrap=True)

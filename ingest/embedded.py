@@ -33,7 +33,7 @@ from schemas.sql import queries
 START_SECONDS = 60.0
 """Crash recovery may take that long; a normal start takes 0.2 s, the first one with initdb 0.7 s."""
 LOCK_SECONDS = 10.0
-"""A server whose demo was killed needs about a second for its own fast shutdown."""
+"""A server whose demo was killed needs about a second for its own fast shutdown; a demo that runs is not waited for."""
 LOOK_SECONDS = 0.05
 SOCKET_PATH_BYTES = 90
 """A unix socket's path has at most 103 bytes (macOS; Linux 107), and `/.s.PGSQL.5432` needs 14."""
@@ -110,6 +110,7 @@ class EmbeddedPostgres:
             _make_folder(self._data_dir)
             if os.geteuid() == 0:
                 self._become_another()
+            self._refuse_another(stack)
             lock = self._lock(stack)
             programs = self._programs()
             self._check_cluster(programs)
@@ -221,6 +222,23 @@ class EmbeddedPostgres:
             raise CannotStart(f"initdb failed in {half}:\n{made.stderr.strip()}")
         half.rename(self._cluster)
 
+    def _refuse_another(self, stack: contextlib.ExitStack) -> None:
+        """Where a demo runs say so at once. It alone holds this file, no child of its; its number stands in it."""
+        file = stack.enter_context((self._data_dir / "demo.pid").open("a+"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid = file.read().strip()
+            raise CannotStart(
+                f"a demo runs on {self._data_dir} already, process {pid}; Ctrl-C in its terminal ends it, or "
+                f"kill {pid}. For another one beside it: ganzhi demo --data-dir {self._data_dir}-2; it chooses "
+                "free ports by itself and says which"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+
     def _lock(self, stack: contextlib.ExitStack) -> int:
         """Hold the folder alone. The server inherits the lock: one that outlives its demo holds it still."""
         lock = stack.enter_context((self._data_dir / "lock").open("w"))
@@ -231,11 +249,17 @@ class EmbeddedPostgres:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise CannotStart(
-                        f"{self._data_dir} is in use by another demo; stop it or give another --data-dir"
+                        f"{self._data_dir}: the PostgreSQL of a demo that has ended still runs there; stop process "
+                        f"{self._server_pid()}, or give another --data-dir"
                     ) from None
                 time.sleep(LOOK_SECONDS)
             else:
                 return lock.fileno()
+
+    def _server_pid(self) -> str:
+        """Of the server that holds the folder, as it wrote it down."""
+        pid_file = self._cluster / "postmaster.pid"
+        return pid_file.read_text().split()[0] if pid_file.exists() else "postgres"
 
     def _clear_stale_pid(self) -> None:
         """After a kill -9, PostgreSQL takes any later process with its old number for itself (Linux only)."""

@@ -157,9 +157,13 @@ def bearer(request: Request) -> str:
 
 
 def application(
-    registry: CollectorRegistry, refresh: Callable[[], None], ready: Ready, token: str = ""
-) -> Starlette:
-    """The three endpoints. `refresh` brings gauges up to date before a scrape, in the loop's thread."""
+    registry: CollectorRegistry, refresh: Callable[[], None], ready: Ready, token: str = "",
+    beside: Callable[[], Mapping[str, str]] = dict,
+) -> Starlette:  # fmt: skip
+    """The three endpoints. `refresh` brings gauges up to date before a scrape, in the loop's thread.
+
+    `beside` is what `/readyz` says after a look by `ready`, beside what is missing, to who may know.
+    """
     lately = Lately(ready)
 
     def known(request: Request) -> bool:
@@ -179,7 +183,7 @@ def application(
     async def readyz(request: Request) -> Response:
         told = known(request)
         missing = await (ready() if told else lately())
-        said = {"ready": not missing} | ({"missing": dict(missing)} if told else {})
+        said = {"ready": not missing} | ({"missing": dict(missing), **beside()} if told else {})
         return JSONResponse(said, 503 if missing else 200)
 
     return Starlette(

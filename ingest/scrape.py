@@ -1,10 +1,12 @@
-"""The workers' `/metrics`, read by `ganzhi status`: which workers answer, and what they say.
+"""The workers' `/metrics`, read by `ganzhi status`: which workers answer, and what they say; and `/readyz`.
 
 Worker n listens on `GANZHI_HTTP_PORT` + n. Ports beside it may belong to others: what is not Ganzhi is passed
 over, and a port that is closed counts only where a worker of a higher number answers.
 """
 
+import json
 import ssl
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -58,11 +60,30 @@ def _answer(worker: int, said: Values | OSError | None) -> Answer:
     return Answer(worker, {}, "does not run, while others of a higher number do")
 
 
+def databases(settings: Settings, workers: Iterable[int]) -> dict[int, str]:
+    """The identity (`status.sql`) of the database of each worker, as far as they know and say it."""
+    ports = {worker: settings.http_port + worker for worker in workers}
+    with ThreadPoolExecutor(PORTS) as threads:
+        said = threads.map(lambda port: _database(settings, port), ports.values())
+    return {worker: name for worker, name in zip(ports, said, strict=True) if name}
+
+
+def _database(settings: Settings, port: int) -> str:
+    try:
+        return str(json.loads(_page(settings, port, "/readyz")).get("database", ""))
+    except (OSError, HTTPException, ValueError, AttributeError):
+        return ""  # busy or gone: its metrics tell
+
+
 def metrics(settings: Settings, port: int, timeout_seconds: float = ANSWER_SECONDS) -> str:
     """What `/metrics` says at this port of `GANZHI_HTTP_HOST`, asked as its settings ask for.
 
     Raises OSError, PermissionError where the token is refused, and HTTPException where it is not HTTP.
     """
+    return _page(settings, port, "/metrics", timeout_seconds)
+
+
+def _page(settings: Settings, port: int, path: str, timeout_seconds: float = ANSWER_SECONDS) -> str:
     host = EVERYWHERE.get(settings.http_host, settings.http_host)
     tls = _trusting_ours(settings)
     connection = (
@@ -74,7 +95,7 @@ def metrics(settings: Settings, port: int, timeout_seconds: float = ANSWER_SECON
     if settings.http_token:
         headers["Authorization"] = f"Bearer {settings.http_token_text}"
     with closing(connection):
-        connection.request("GET", "/metrics", headers=headers)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
         if answer.status == HTTPStatus.UNAUTHORIZED:

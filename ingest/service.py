@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import psycopg
 import structlog
+from psycopg.errors import InsufficientPrivilege
 from starlette.applications import Starlette
 
 from ingest import births, certificate, http, ledger, processor, push
@@ -29,8 +30,10 @@ from ingest.sources import Pushes, Sources
 from ingest.write import Writer
 from schemas import scan
 from schemas.routes import Routes
+from schemas.sql import queries
 
 log = structlog.get_logger()
+STATUS = queries("status.sql")
 DRAIN_SECONDS = 25
 """SIGTERM to exit, below the 30 s promised: what is not committed by then comes again."""
 READY_SECONDS = 5
@@ -211,11 +214,14 @@ def _application(settings: Settings, worker: Worker) -> Starlette:
             database_up=worker.pipeline.database_up, sessions_lost=worker.transport.sessions_lost,
         )  # fmt: skip
 
+    which: dict[str, str] = {}
+
     async def ready() -> Mapping[str, str]:
         answers = await worker.transport.round_trip(READY_SECONDS)
-        return ({} if answers else {"broker": "no answer to a ping"}) | await _database_missing(settings)
+        missing, which["database"] = await _look_at_database(settings)
+        return ({} if answers else {"broker": "no answer to a ping"}) | missing
 
-    return http.application(worker.metrics.registry, refresh, ready, settings.http_token_text)
+    return http.application(worker.metrics.registry, refresh, ready, settings.http_token_text, which.copy)
 
 
 def _tell_ends(settings: Settings, worker: Worker) -> None:
@@ -269,13 +275,16 @@ async def stop_signal() -> None:
     await stop.wait()
 
 
-async def _database_missing(settings: Settings) -> dict[str, str]:
+async def _look_at_database(settings: Settings) -> tuple[dict[str, str], str]:
+    """Why it is missing, if it is, and which it is (empty: nobody knows), for `ganzhi status` to compare."""
     url = settings.database_url.get_secret_value()
     try:
         async with asyncio.timeout(READY_SECONDS):
             conn = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=READY_SECONDS)
             async with conn:
-                await conn.execute("SELECT 1")
+                row = await (await conn.execute(STATUS["identity"])).fetchone()
+    except InsufficientPrivilege:  # somebody took this function from PUBLIC; the database answers
+        return {}, ""
     except (psycopg.Error, TimeoutError) as error:
-        return {"database": str(error).splitlines()[0] if str(error) else "no answer"}
-    return {}
+        return {"database": str(error).splitlines()[0] if str(error) else "no answer"}, ""
+    return {}, str(row[0]) if row else ""

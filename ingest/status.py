@@ -1,13 +1,15 @@
 """`ganzhi status`: is it well, what is stuck, since when? From the workers' metrics and the database."""
 
+import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.errors import InsufficientPrivilege
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +19,7 @@ from ingest.cli_gaps import KINDS_ZH
 from ingest.migrate import SchemaError, storage_of
 from ingest.scrape import Answer, Values
 from ingest.settings import Settings
-from ingest.terminal import FAILED, OUT_OF_REACH, CommandError, database, shown
+from ingest.terminal import FAILED, OUT_OF_REACH, CommandError, database, out_of_reach, shown
 from schemas.sql import queries
 
 SQL = queries("status.sql")
@@ -49,6 +51,8 @@ class Worker:
     now: Values
     seconds: float
     fault: str = ""
+    database: str = ""
+    """Identity of the database that it writes to; empty: it did not say."""
 
     def value(self, name: str) -> float:
         """A sample of the second scrape, 0 where there is none."""
@@ -79,6 +83,10 @@ class Database:
     """Reason, open rows of the last hour, arrival of the newest."""
     gaps: list[Any] | None = None
     """Open ones of the kinds in `WAKING` that are not planned, the largest first; None where the role may not know."""
+    identity: str = ""
+    """As `/readyz` of a worker names its own; empty where the role may not know."""
+    address: str = ""
+    """For people: name and server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,34 +113,45 @@ def watch(settings: Settings) -> Iterator[State]:
         time.sleep(BETWEEN_SECONDS)
         now, then, asked = scrape.workers(settings), asked, time.monotonic()
         known = {answer.worker: answer.values for answer in before}
-        workers = [_worker(answer, known, asked - then) for answer in now]
+        where = scrape.databases(settings, [answer.worker for answer in now if not answer.fault])
+        workers = [_worker(answer, known, asked - then, where) for answer in now]
         database = ask_database(settings)
         at = time.time()
         yield State(workers, database, at, troubles(workers, database, at, settings))
         before = now
 
 
-def _worker(answer: Answer, before: dict[int, Values], seconds: float) -> Worker:
-    return Worker(
-        answer.worker, before.get(answer.worker) or answer.values, answer.values, seconds, answer.fault
-    )
+def _worker(answer: Answer, before: dict[int, Values], seconds: float, where: dict[int, str]) -> Worker:
+    number, values = answer.worker, answer.values
+    return Worker(number, before.get(number) or values, values, seconds, answer.fault, where.get(number, ""))
 
 
 def ask_database(settings: Settings) -> Database:
     """The database's part. Faults are values: one that is away is what this command is there to say."""
+    known = Database()
     try:
         with database(settings, "ganzhi status") as conn:
+            address = f"{conn.info.dbname} at {conn.info.host}:{conn.info.port}"
+            known = Database(identity=_identity(conn), address=address)
             storage = storage_of(conn)
             row: Any = conn.execute(SQL["state"]).fetchone()
             committed_at, heard_at, ledger_bytes, total_bytes = row
             rejections = [(r, n, at.timestamp()) for r, n, at in conn.execute(SQL["rejections"])]
             woken = _gaps(conn)
     except psycopg.OperationalError as error:
-        return Database(" ".join(str(error).split()), reached=False)
+        return Database(out_of_reach(error), reached=False)
     except (psycopg.Error, SchemaError, CommandError) as error:
-        return Database(" ".join(str(error).split()))
+        return replace(known, fault=" ".join(str(error).split()))
     return Database("", True, storage, _seconds(committed_at), _seconds(heard_at), ledger_bytes, total_bytes,
-                    rejections, woken)  # fmt: skip
+                    rejections, woken, known.identity, known.address)  # fmt: skip
+
+
+def _identity(conn: Connection[Any]) -> str:
+    try:
+        row = conn.execute(SQL["identity"]).fetchone()
+    except InsufficientPrivilege:
+        return ""
+    return str(row[0]) if row else ""
 
 
 def _gaps(conn: Connection[Any]) -> list[Any] | None:
@@ -154,8 +173,17 @@ def troubles(workers: list[Worker], database: Database, at: float, settings: Set
     if not workers:
         found.append(_nobody(settings, database, at))
     for worker in workers:
-        found += [f"工作进程 worker {worker.number}: {trouble}" for trouble in _stuck(worker, at)]
+        trouble = [*_elsewhere(worker, database), *_stuck(worker, at)]
+        found += [f"工作进程 worker {worker.number}: {each}" for each in trouble]
     return found
+
+
+def _elsewhere(worker: Worker, database: Database) -> Iterator[str]:
+    """What it says and what the database says belong together only where it writes there."""
+    if worker.database and database.identity and worker.database != database.identity:
+        yield (f"写入另一个数据库 writes to another database than {database.address}, which this command reads: "
+               "set GANZHI_DATABASE_URL to that worker's, or GANZHI_HTTP_PORT to that of the one that writes "
+               "here")  # fmt: skip
 
 
 def _nobody(settings: Settings, database: Database, at: float) -> str:
@@ -212,7 +240,7 @@ def screen(state: State) -> Group:
         "NOT OK 异常" if state.troubles else "OK 正常: workers, broker, database",
         "bold red" if state.troubles else "bold green",
     )
-    lines = [Text(f"  {trouble}", "red") for trouble in state.troubles]
+    lines = [Text(textwrap.indent(trouble, "  "), "red") for trouble in state.troubles]
     tables = [_workers_table(state.workers), _totals_table(state.workers)] if state.workers else []
     return Group(
         verdict,

@@ -76,7 +76,7 @@ def test_the_scenario_is_registered_before_it_is_played(empty_database, mosquitt
         database_url=empty_database.url,
         scenario=str(scenario),
         seconds=3,
-        console=Console(file=screen),
+        console=Console(file=screen, width=200),
     )
     assert "terminals: 40 created, 0 updated, 0 unchanged, 0 refused" in screen.getvalue()
     counts = "SELECT state, count(*), count(DISTINCT gateway) FROM terminal GROUP BY state"
@@ -84,6 +84,11 @@ def test_the_scenario_is_registered_before_it_is_played(empty_database, mosquitt
     heard = "SELECT count(DISTINCT terminal_id) FROM reading"
     assert empty_database.one(heard) == (40,)
     assert empty_database.one("SELECT count(*) FROM gateway WHERE division IS NOT NULL") == (2,)
+    goodbyes = "SELECT count(said_offline_at), count(*) FROM gateway"
+    assert empty_database.one(goodbyes) == (0, 2), (
+        "a gap for each would be open when the demo is started again"
+    )
+    assert f"export GANZHI_DATABASE_URL={empty_database.url}" in screen.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -93,12 +93,32 @@ def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(data_dir):
 
 
 def test_a_folder_in_use_is_refused(data_dir, monkeypatch):
-    """A second demo on the same folder is told so, and the first goes on."""
+    """A second demo on the same folder is told at once which process has it and what to do; the first goes on."""
+    monkeypatch.setattr(embedded, "LOCK_SECONDS", float("inf"))
+    with EmbeddedPostgres(data_dir) as first:
+        second = subprocess.run(
+            [sys.executable, "-m", "ingest.cli", "demo", "--data-dir", data_dir], capture_output=True, text=True,
+            check=False, timeout=60, env=os.environ | {"COLUMNS": "500"},
+        )  # fmt: skip
+        psycopg.connect(first.url).close()
+    assert second.returncode == 3
+    assert f"a demo runs on {data_dir} already, process {os.getpid()};" in second.stderr
+    assert f"kill {os.getpid()}" in second.stderr
+    assert f"ganzhi demo --data-dir {data_dir}-2" in second.stderr
+
+
+def test_a_server_that_outlives_its_demo_is_waited_for(data_dir, monkeypatch):
+    """A server that its demo left behind keeps the next one out, which names its process."""
     monkeypatch.setattr(embedded, "LOCK_SECONDS", 0.2)
     with EmbeddedPostgres(data_dir) as first:
-        with pytest.raises(CannotStart, match="in use by another demo"), EmbeddedPostgres(data_dir):
+        (data_dir / "demo.pid").unlink()  # as if the demo were gone, and its lock with it
+        with (
+            pytest.raises(
+                CannotStart, match=f"has ended still runs there; stop process {first.child.process.pid}"
+            ),
+            EmbeddedPostgres(data_dir),
+        ):
             pass
-        psycopg.connect(first.url).close()
 
 
 def test_a_long_path_gets_its_socket_elsewhere(data_dir):

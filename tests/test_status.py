@@ -1,6 +1,7 @@
 """`ganzhi status` beside real workers: OK when it is, and else what is stuck and since when."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from rich.console import Console
 
 from ingest import roles, scrape
 from ingest.connection import connect
 from ingest.settings import Settings
-from ingest.status import Database, State, Worker, screen, troubles
+from ingest.status import Database, State, Worker, ask_database, screen, troubles
 from tests.brokers import free_port
 from tests.worker import environment
 
@@ -94,6 +96,26 @@ def test_no_worker_is_not_ok(database):
 
 
 @POSTGRES_ONLY
+def test_a_worker_that_writes_elsewhere_is_named(database, new_worker):
+    """Beside another database than the worker's it is NOT OK and says what to set, also where that is not ours."""
+    worker = new_worker()
+    worker.start()
+    worker.wait_ready()
+    code, said = status(worker.port, make_conninfo(database.url, dbname="postgres"))
+    assert code == 1
+    assert "worker 0: 写入另一个数据库 writes to another database than postgres at 127.0.0.1:" in said
+    assert "set GANZHI_DATABASE_URL" in said
+    assert "run ganzhi migrate" in said
+    with connect(database.url) as conn:
+        roles.make(conn, None, [])
+    told = json.loads(worker.get("readyz")[1])["database"]
+    for role, host in (("ganzhi_reader", "127.0.0.1"), ("ganzhi_observer", "localhost")):
+        same = make_conninfo(database.url, user=role, host=host)
+        assert ask_database(Settings(database_url=same)).identity == told
+    assert len(told) == 16, "or nothing was compared"
+
+
+@POSTGRES_ONLY
 def test_pending_migrations_are_not_ok(empty_database):
     """A database that is not at this release is named with the command, and is not out of reach."""
     code, said = status(free_port(), empty_database.url)
@@ -101,10 +123,25 @@ def test_pending_migrations_are_not_ok(empty_database):
     assert "run ganzhi migrate" in said
 
 
+def test_a_database_that_nobody_named(tmp_path):
+    """Without GANZHI_DATABASE_URL a command says so, with an example and where a demo has its database."""
+    config = tmp_path / "config.toml"
+    config.write_text('database_url = "postgresql://127.0.0.1:1/ganzhi"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest.cli", "gaps", "list", "--config", config], capture_output=True, text=True,
+        check=False, timeout=60, env=environment(data_dir="/srv/demo") | {"COLUMNS": "200"},
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "GANZHI_DATABASE_URL is not set in the environment" in done.stderr
+    assert "export GANZHI_DATABASE_URL='postgresql://user:password@host:5432/ganzhi'" in done.stderr
+    assert "export GANZHI_DATABASE_URL='postgresql://ganzhi@/ganzhi?host=/srv/demo/socket'" in done.stderr
+
+
 def test_nobody_answers():
     """Neither worker nor database: exit code 3, and no secret."""
     code, said = status(free_port(), "postgresql://me:hush@127.0.0.1:1/nothing")
     assert code == 3
+    assert "Check GANZHI_DATABASE_URL" in said
     assert "hush" not in said
 
 

@@ -1,5 +1,11 @@
 -- What `ganzhi status` asks the database. Reads only.
 
+-- name: identity
+-- Which database this is: the same through every address and for every role, a standby's too. The cluster's number and
+-- the database's as a hash: it is there to be compared, and `/readyz` shows it.
+SELECT encode(substr(sha256(convert_to(system_identifier || ':' || oid, 'UTF8')), 1, 8), 'hex')
+FROM pg_control_system(), pg_database WHERE datname = current_database()
+
 -- name: state
 -- The observer clears `heard` as it reads it: what was heard before stands in what the workers committed, and in when
 -- a gateway was last seen.
