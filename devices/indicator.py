@@ -6,18 +6,16 @@ Pure: figures, history and what others count come in as arguments. Definitions i
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 from typing import NamedTuple
 
 import numpy as np
 
 from devices.coverage import GOAL_NODES, Figures, Ratio, Report, ratio
 from devices.coverage import GOAL_TERMINALS as GOAL
+from devices.day import midnight_seconds
 from devices.division import PROVINCE
-from devices.states import SHANDONG_SECONDS
 
-SHANDONG = timezone(timedelta(seconds=SHANDONG_SECONDS))
-"""China Standard Time: a day of ours begins at its midnight."""
 HISTORY_DAYS = 90
 """The forecast looks back no further."""
 HISTORY_DAYS_MIN = 7
@@ -111,16 +109,6 @@ def forecast(history: Sequence[tuple[date, float]], goal: float = GOAL) -> date 
     if a_day <= 0 or (goal - verified) / a_day >= (date.max - last).days:
         return None
     return last + timedelta(days=math.ceil((goal - verified) / a_day))
-
-
-def day_of(at: float) -> date:
-    """The day in Shandong of a time in Unix seconds."""
-    return datetime.fromtimestamp(at, SHANDONG).date()
-
-
-def midnight_seconds(day: date) -> float:
-    """When a day begins in Shandong, Unix seconds."""
-    return datetime(day.year, day.month, day.day, tzinfo=SHANDONG).timestamp()
 
 
 def _row(name: str, division: int, figure: float | Ratio | None) -> Row:

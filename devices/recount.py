@@ -7,14 +7,14 @@ nobody but the arrays, and count here as one: verified.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from psycopg import Connection
 
+from devices.day import day_of
 from devices.facts import SQL
-from devices.states import SHANDONG_SECONDS, STATES, Numbers
+from devices.states import STATES, Numbers
 from devices.tally import Counts
 
 COUNTED = ("planned", "never_heard", "verified", "retired", "discovered")
@@ -33,7 +33,7 @@ class Difference(NamedTuple):
 def in_database(conn: Connection[Any], now_seconds: float, cells: int) -> Numbers:
     """[cells, 5], as `COUNTED`: one scan of the registry. `cells` is one more than the highest cell id."""
     counted = np.zeros((cells, len(COUNTED)), np.int64)
-    for cell, *numbers in conn.execute(SQL["totals"], {"today": _day(now_seconds)}):
+    for cell, *numbers in conn.execute(SQL["totals"], {"today": day_of(now_seconds)}):
         counted[cell] = numbers
     return counted
 
@@ -52,7 +52,3 @@ def difference(running: Numbers, database: Numbers, names: Sequence[str]) -> Dif
         for cell, column in np.argwhere(running != database).tolist()
     ]
     return Difference(int(np.abs(running - database).sum()), places)
-
-
-def _day(now_seconds: float) -> date:
-    return datetime.fromtimestamp(now_seconds + SHANDONG_SECONDS, UTC).date()

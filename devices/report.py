@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from devices.coverage import Figures, Grid, Ratio, Target, report, targets_on, units
+from devices.declared import Declared
 from devices.division import DIVISIONS, DOMAINS, PROVINCE, city
 from devices.gap import Gap
 from devices.indicator import Row
-from devices.plan import Declared
 from devices.states import STATES
 from devices.tally import Counts
 

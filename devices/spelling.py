@@ -6,10 +6,11 @@ ValueError with what is wrong and what would be right.
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from typing import Any
 
 from devices.code import FORGOTTEN, Code, canonical
+from devices.day import SHANDONG
 from devices.division import DOMAINS, today
 from schemas.payload import shown, storable
 from schemas.profiles import PROFILES, profile_of
@@ -18,7 +19,6 @@ Reader = Callable[[str], Any]
 
 TEXT_CHARACTERS = 500
 CODE_CHARACTERS = 256
-SHANDONG = timezone(timedelta(hours=8))
 REPORT_EVERY_MAX_SECONDS = 413 * 86_400
 """The longest sleep that NB-IoT has a timer for (T3412-ext, 31 x 320 h)."""
 DOMAINS_ZH = dict(zip(("制造", "医疗", "安防", "市政", "农业", "交通", "能源", "环境", "社区", "其他"),

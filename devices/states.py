@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from devices.day import SHANDONG_SECONDS
+
 EPOCH_SECONDS = 1_577_836_800
 """2020-01-01 UTC. Times in the columns are int32 seconds since then, until 2088; 0 is never."""
 DAY_SECONDS = 86_400
-SHANDONG_SECONDS = 8 * 3_600
-"""What Shandong's clocks are ahead of UTC."""
 STATES = ("planned", "never_heard", "live", "overdue", "lost", "retired", "discovered")
 NO_DAY = 32_767
 """`installed_day` of a terminal whose day of installation nobody entered."""

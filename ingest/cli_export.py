@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from devices import spelling
 from devices.division import PROVINCE
 from ingest.export import OF_TERMINALS, WRITERS, Format, What, of_terminal, select, session, whole_file
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, checked_domain, err, exit_codes, moment
+from ingest.terminal import Config, checked, err, exit_codes, moment
 
 Roles = Annotated[
     bool, typer.Option("--roles", help="Make the roles, or renew what they may do; as a superuser.")
@@ -57,7 +58,7 @@ def export(
                 f"--terminal {terminal}: {what} names no terminal; --what {', '.join(OF_TERMINALS)}"
             )
         period = moment("--from", since), moment("--to", until)
-        selection = select(what, division, checked_domain(domain), *period)
+        selection = select(what, division, checked(spelling.domain, domain), *period)
         url = load(config).database_url.get_secret_value()
         target = whole_file(out) if out else nullcontext(sys.stdout.buffer)
         with session(url) as conn, target as stream, err.status("exporting") as live:

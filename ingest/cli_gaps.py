@@ -10,9 +10,9 @@ from psycopg import Connection
 from rich.table import Table
 
 from devices import spelling
-from devices.spelling import SHANDONG
+from devices.day import SHANDONG
 from ingest.settings import SettingsError, load
-from ingest.terminal import Config, checked_domain, database, exit_codes, moment, out, shown
+from ingest.terminal import Config, checked, database, exit_codes, moment, out, shown
 from schemas.payload import storable
 
 gaps = typer.Typer(help="Where terminals are missing, since when, and whom to call.", no_args_is_help=True)
@@ -61,7 +61,7 @@ def list_(
     from ingest import gaps as store_
 
     with exit_codes():
-        place = None if division is None else _checked_division(division)
+        place = checked(spelling.division, division)
         with _database(config) as conn:
             rows = store_.list_gaps(conn, place, closed=all_, limit=limit)
     table = Table("id", "since +08", "kind", "place", "domain", "gateway", "live", "expected", "owner", "contact",
@@ -160,8 +160,8 @@ def add(
             raise SettingsError("--reason holds characters that nobody can read: write words")
         if start >= end:
             raise SettingsError(f"--from {start.isoformat()} is not before --to {end.isoformat()}")
-        place = None if division is None else _checked_division(division)
-        planned = store_.Planned(place, checked_domain(domain), gateway, start, end, reason)
+        place = checked(spelling.division, division)
+        planned = store_.Planned(place, checked(spelling.domain, domain), gateway, start, end, reason)
         with _database(config) as conn:
             number = store_.plan_maintenance(conn, planned)
     out.print(f"maintenance {number}: {shown(start)} to {shown(end)}")
@@ -194,10 +194,3 @@ def list_maintenance(
                  gateway, reason, by)  # fmt: skip
         table.add_row(*map(_cell, cells))
     out.print(table if rows else "no maintenance is planned")
-
-
-def _checked_division(text: str) -> int:
-    try:
-        return spelling.division(text)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None

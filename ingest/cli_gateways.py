@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from devices import spelling
-from ingest.cli_terminals import File, checked, registry_database, say
+from ingest.cli_terminals import File, registry_database, say
 from ingest.settings import load
-from ingest.terminal import CommandError, Config, exit_codes, out, shown
+from ingest.terminal import CommandError, Config, checked, exit_codes, out, shown
 
 gateways = typer.Typer(help="What publishes for many terminals.", no_args_is_help=True)
 

@@ -9,9 +9,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from devices.coverage import CITIES, Targets, by_city, targets_on, units
+from devices.day import SHANDONG
+from devices.declared import Declared
 from devices.division import DIVISIONS, DOMAINS, city
-from devices.indicator import SHANDONG
-from devices.plan import Declared
 from devices.spelling import DOMAINS_ZH
 from devices.spelling import division as read_division
 from ingest.settings import SettingsError, load

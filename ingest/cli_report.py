@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from devices.day import SHANDONG
 from devices.division import DIVISIONS, PROVINCE, city
 from devices.report import Period, Summary, last_days, month
-from devices.spelling import SHANDONG
 from devices.spelling import division as division_of
 from ingest.settings import SettingsError, load
 from ingest.terminal import CommandError, Config, database, err, exit_codes, shown

@@ -15,13 +15,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 from devices import identifier, spelling
 from devices.code import canonical
 from devices.datum import Datum
+from devices.day import SHANDONG
 from devices.division import PROVINCE
-from devices.spelling import SHANDONG
 from ingest.settings import Settings, SettingsError, load
 from ingest.terminal import (
     CommandError,
     Config,
-    checked_domain,
+    checked,
     database,
     err,
     exit_codes,
@@ -145,7 +145,7 @@ def export(
 
     with exit_codes():
         place = checked(spelling.division, str(division))
-        chosen = checked_domain(domain)
+        chosen = checked(spelling.domain, domain)
         if state not in {None, *STATES}:
             raise SettingsError(f"--state {state}: there are {', '.join(STATES)}")
         target = whole_file(file) if file else nullcontext(sys.stdout.buffer)
@@ -226,11 +226,3 @@ def forget(
             done = forgetting.forget(conn, code, err.print)
     out.print(f"{done.readings:,} readings, {done.events:,} events, {done.rejections:,} rejections emptied; "
               f"{done.code} stands in its place")  # fmt: skip
-
-
-def checked(read: spelling.Reader, text: str | None) -> Any:
-    """What an option or argument says, read as an import reads it; None without it. Raises `SettingsError`."""
-    try:
-        return None if text is None else read(text)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None

@@ -6,9 +6,9 @@ from itertools import count
 
 from rich.table import Table
 
+from devices.day import SHANDONG
 from devices.division import DIVISIONS, DOMAINS, PROVINCE
 from devices.registry import Gateway, Metric, Registry
-from devices.spelling import SHANDONG
 from devices.store import Known, NewTerminal
 from ingest import copy
 from ingest.batch import Batch

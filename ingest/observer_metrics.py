@@ -14,9 +14,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from devices.coverage import GOAL_NODES, GOAL_TERMINALS, VIDEO_KINDS, Figures, Ratio
+from devices.day import midnight_seconds
 from devices.division import DIVISIONS, PROVINCE, city
 from devices.gap import Gap
-from devices.indicator import midnight_seconds
 from devices.states import STATES
 from ingest.round import Seen
 from ingest.settings import Settings

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from devices import indicator
+from devices.day import day_of
 from devices.division import PROVINCE
-from devices.indicator import Given, day_of
+from devices.indicator import Given
 from devices.report import KindCount, Snapshot, Summary, baseline, largest_first, last_days
 from ingest import http
 from ingest.report_files import as_json

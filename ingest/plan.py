@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from devices import plan
 from devices.coverage import Target, by_city, targets_on
-from devices.plan import Declared, PlanError
+from devices.declared import Declared, declared_at_first, read_declared
+from devices.plan import read_plan
+from devices.plan_assumed import assumed
+from devices.plan_file import PlanError
 from ingest.register import Line, lines
 from ingest.terminal import CommandError
 from schemas.sql import queries
@@ -37,14 +39,14 @@ def seed(conn: Connection[Any]) -> None:
     """Where there is no plan yet, the assumed one becomes version 1; what is known to be declared is added."""
     conn.execute(SQL["lock"])
     if not newest(conn):
-        _add(conn, 1, plan.assumed())
+        _add(conn, 1, assumed())
     with conn.cursor() as cursor:
-        cursor.executemany(SQL["declare_first"], plan.declared_at_first())
+        cursor.executemany(SQL["declare_first"], declared_at_first())
 
 
 def import_plan(conn: Connection[Any], path: Path) -> tuple[int, list[Target]]:
     """Import a plan, whole or not at all: its version and rows. Raises `CommandError` with all that is wrong."""
-    rows = _read(path, plan.read_plan)
+    rows = _read(path, read_plan)
     with conn.transaction():
         conn.execute(SQL["lock"])
         version = newest(conn) + 1
@@ -61,7 +63,7 @@ def import_declared(conn: Connection[Any], path: Path) -> tuple[int, int]:
 
     A correction keeps the value before it in `audit`. Raises `CommandError` with all that is wrong.
     """
-    rows = _read(path, plan.read_declared)
+    rows = _read(path, read_declared)
     with conn.transaction():
         conn.execute(SQL["lock"])
         corrected = [said for row in rows if (said := _correction(conn, row))]

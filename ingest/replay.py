@@ -24,6 +24,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from ingest.fleet import SENML_JSON
 from ingest.publish import Outgoing, Publisher, publish_all, stop_on_signals
 from ingest.settings import Settings, SettingsError
+from schemas.fault import faults
 from schemas.topic import GATEWAY
 
 HOUR_SECONDS = 3600
@@ -81,9 +82,10 @@ def parse_series(text: str) -> Series:
     """
     try:
         return Series.model_validate(dict(pair.strip().split("=", 1) for pair in text.split(",")))
-    except (ValueError, ValidationError) as error:
-        why = _explain(error) if isinstance(error, ValidationError) else "every part must be name=value"
-        raise RecordingError(f"--series {text}: {why}") from None
+    except ValidationError as error:
+        raise RecordingError(f"--series {text}: {'; '.join(map(str, faults(error)))}") from None
+    except ValueError:
+        raise RecordingError(f"--series {text}: every part must be name=value") from None
 
 
 def load_series(path: Path) -> list[Series]:
@@ -94,7 +96,7 @@ def load_series(path: Path) -> list[Series]:
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
-        raise RecordingError(f"{path}: {_explain(error)}") from None
+        raise RecordingError(f"{path}: {'; '.join(map(str, faults(error)))}") from None
     except msgspec.DecodeError as error:
         raise RecordingError(f"{path}: not a list of [[series]] tables: {error}") from None
     return [one.model_copy(update={"file": path.parent / one.file}) for one in series]
@@ -222,9 +224,3 @@ def _packs(recording: Recording, shift_seconds: int, per_pack: int) -> Iterator[
 def _whole(seconds: float) -> float:
     """Whole seconds without `.0`: a third shorter on the wire."""
     return int(seconds) if seconds.is_integer() else seconds
-
-
-def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)
-    )

@@ -12,9 +12,10 @@ from typing import Any
 from psycopg import Connection
 
 from devices.coverage import Ratio, Target, ratio
+from devices.day import midnight_seconds
+from devices.declared import Declared
 from devices.gap import Gap
-from devices.indicator import HISTORY_DAYS, Row, midnight_seconds
-from devices.plan import Declared
+from devices.indicator import HISTORY_DAYS, Row
 from devices.report import (
     GAPS_SHOWN,
     Counted,

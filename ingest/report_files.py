@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from devices.coverage import GOAL_NODES, GOAL_TERMINALS, Figures, Ratio
+from devices.day import SHANDONG
 from devices.division import DIVISIONS
 from devices.gap import Gap
-from devices.indicator import SHANDONG
 from devices.report import Period, Summary, before, beside
 from ingest.report_words import Words, definitions
 

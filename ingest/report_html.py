@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from devices import report
 from devices.coverage import GOAL_TERMINALS, Ratio, ratio
+from devices.day import day_of
 from devices.division import PROVINCE
-from devices.indicator import day_of
 from devices.report import ALARMS, GAPS_SHOWN, KindCount, Plan, Summary
 from ingest import report_charts as charts
 from ingest.report_map import WIDTH, outlines

@@ -13,8 +13,9 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from devices.coverage import Ratio
+from devices.day import SHANDONG
 from devices.division import DIVISIONS, PROVINCE
-from devices.spelling import DOMAINS_ZH, SHANDONG
+from devices.spelling import DOMAINS_ZH
 
 LANGUAGES = ("zh", "en")
 DASH = "—"

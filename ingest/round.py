@@ -15,10 +15,14 @@ import numpy as np
 import structlog
 from psycopg import Connection
 
-from devices import coverage, gaps, indicator
+from devices import coverage, indicator
 from devices.coverage import Grid, Report, Target
+from devices.day import day_of, midnight_seconds
 from devices.division import PROVINCE, city, today
 from devices.gap import Gap
+from devices.gap_gateways import gateway_down
+from devices.gap_units import declared_units
+from devices.gaps import decide
 from devices.gateways import DEAF_SECONDS, GatewayNow, deaf, judge
 from devices.observer import Observer
 from devices.report import Summary, last_days
@@ -117,16 +121,16 @@ class Rounds:
             self._reports.clear()
         gateways = self._gateways(now, numbers)
         known, planned = gap_store.read(self._conn, now)
-        down = gaps.gateway_down(gateways, known, planned, now, numbers)
+        down = gateway_down(gateways, known, planned, now, numbers)
         blind = self._unseen(gateways, now)
         counts = self._observer.fleet.count(now, down, cells, numbers, blind)
         plan = self._newest_plan()
-        day = indicator.day_of(now)
+        day = day_of(now)
         targets = coverage.targets_on(plan, day)
-        units = gaps.declared_units(plan, day, self._grid)
+        units = declared_units(plan, day, self._grid)
         minimum = self._settings.gap_terminals
         gap_store.write(
-            self._conn, gaps.decide(counts, self._places(), units, gateways, known, planned, minimum, blind)
+            self._conn, decide(counts, self._places(), units, gateways, known, planned, minimum, blind)
         )
         report = coverage.report(counts, self._grid, targets, self._settings.node_domains)
         if _is_due(now, self._quarter, QUARTER_SECONDS):
@@ -169,9 +173,9 @@ class Rounds:
         self._observer.snapshot()
 
     def _recount(self, now: float) -> None:
-        day = indicator.day_of(now)
+        day = day_of(now)
         row = self._conn.execute(SQL["last_recount"]).fetchone()
-        if (now - indicator.midnight_seconds(day)) / 3600 < RECOUNT_HOUR or (row and row[0] == day):
+        if (now - midnight_seconds(day)) / 3600 < RECOUNT_HOUR or (row and row[0] == day):
             return
         found = self._observer.recount(now).differing
         self._rest["recount_difference"] = found

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.fault import faults
+
 PREFIX = "GANZHI_"
 SUFFIX = "_FILE"
 
@@ -58,7 +60,7 @@ def refuse_unknown(settings: Collection[str]) -> None:
 def explain(error: ValidationError) -> str:
     """One line a fault, with the variable it is about and without its value."""
     lines = []
-    for fault in error.errors(include_input=False, include_url=False):
-        name = f"{PREFIX}{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
-        lines.append(name + fault["msg"].removeprefix("Value error, "))
+    for where, what in faults(error):
+        name = f"{PREFIX}{where.partition('.')[0].upper()}: " if where else ""
+        lines.append(name + what)
     return "\n".join(lines)

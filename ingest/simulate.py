@@ -11,7 +11,6 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 
+from devices.day import day_of
 from devices.division import DIVISIONS
 from ingest import fleet as fleets
 from ingest.dialects import Numbers
@@ -29,9 +29,9 @@ from ingest.scenario import Scenario
 from ingest.settings import Settings, SettingsError
 from ingest.timetable import Timed, hits, timetable
 from ingest.traffic import farewell, greeting, messages
+from schemas.fault import faults
 
 SHIPPED = files("schemas").joinpath("data/scenarios")
-SHANDONG = timezone(timedelta(hours=8))
 BEHIND_SECONDS = 5.0
 """From here on the live line says that the scenario asks for more than can be sent."""
 
@@ -67,7 +67,7 @@ def load_scenario(source: str | Path | None = None, **overrides: Any) -> Scenari
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"--scenario {source}: not TOML: {error}") from None
     except ValidationError as error:
-        raise SettingsError("\n".join(_faults(error))) from None
+        raise SettingsError("\n".join(map(str, faults(error)))) from None
 
 
 def shipped() -> list[str]:
@@ -93,7 +93,7 @@ def write_registry(path: Path, gateways: Sequence[Gateway]) -> int:
     """Write the fleet as CSV that `ganzhi terminals import` takes; answers how many. Raises
     `SettingsError` when it cannot be written.
     """
-    return _write(path, fleets.TERMINAL_COLUMNS, fleets.registry(gateways, datetime.now(SHANDONG).date()))
+    return _write(path, fleets.TERMINAL_COLUMNS, fleets.registry(gateways, day_of(time.time())))
 
 
 def write_gateways(path: Path, gateways: Sequence[Gateway]) -> int:
@@ -186,13 +186,6 @@ def _text(source: str | Path) -> str:
     if str(source) in shipped() and not Path(source).exists():
         return ours.read_text(encoding="utf-8")
     return Path(source).read_text(encoding="utf-8")
-
-
-def _faults(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        what = fault["msg"].removeprefix("Value error, ")
-        yield f"{where}: {what}" if where else what
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

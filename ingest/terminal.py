@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 broker or database ou
 """
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Coroutine, Iterator
@@ -19,7 +20,8 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from rich.console import Console
 from rich.text import Text
 
-from devices.spelling import SHANDONG, domain
+from devices.day import SHANDONG
+from devices.spelling import Reader
 from ingest.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -29,6 +31,11 @@ WIDTH = 160
 """Of tables that nobody looks at in a terminal: wide enough that nothing is cut."""
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Moves the cursor, changes colours or turns the direction of a line; lines and tabs are let through."""
+NO_DATABASE_URL = """\
+GANZHI_DATABASE_URL is not set in the environment. Set it there, or database_url in the file of --config:
+  export GANZHI_DATABASE_URL='postgresql://user:password@host:5432/ganzhi'
+The database of a demo, which names it when it starts, with its data in {folder}:
+  export GANZHI_DATABASE_URL='postgresql://ganzhi@/ganzhi?host={folder}/socket'"""
 NOT_ALLOWED = (InsufficientPrivilege, ReadOnlySqlTransaction)
 WHO_MAY = (
     "ganzhi_observer: status, gaps, maintenance, terminals show; ganzhi_reader: export, plan show, lists; "
@@ -69,7 +76,9 @@ def exit_codes() -> Iterator[None]:
         yield
     except SettingsError as error:
         fail(USAGE, str(error))
-    except (psycopg.OperationalError, CannotStart, ConnectionError) as error:
+    except psycopg.OperationalError as error:
+        fail(OUT_OF_REACH, out_of_reach(error))
+    except (CannotStart, ConnectionError) as error:
         fail(OUT_OF_REACH, str(error).strip())
     except psycopg.errors.UndefinedTable:
         fail(FAILED, "the database has not the tables of this release: run ganzhi migrate")
@@ -77,6 +86,19 @@ def exit_codes() -> Iterator[None]:
         fail(FAILED, denied(error, "the role in GANZHI_DATABASE_URL"))
     except (CommandError, SchemaError, psycopg.Error) as error:
         fail(FAILED, str(error).strip())
+
+
+def out_of_reach(error: psycopg.OperationalError) -> str:
+    """The fault in one line and, where no connection came about, what to do in more."""
+    from ingest.embedded import default_data_dir
+
+    said = " ".join(str(error).split())
+    if error.sqlstate:
+        return said
+    if "GANZHI_DATABASE_URL" in os.environ or "GANZHI_DATABASE_URL_FILE" in os.environ:
+        return f"{said}\nCheck GANZHI_DATABASE_URL, and that the server runs and lets us in."
+    folder = os.environ.get("GANZHI_DATA_DIR") or default_data_dir()
+    return f"{said}\n{NO_DATABASE_URL.format(folder=folder)}"
 
 
 def fail(code: int, text: str) -> NoReturn:
@@ -104,12 +126,12 @@ def denied(error: psycopg.Error, role: str) -> str:
     return f"{role} may not do this: {error.diag.message_primary}. Log in as a role that may. {WHO_MAY}"
 
 
-def checked_domain(text: str | None) -> str | None:
-    """A domain as an option gives it, in English or Chinese. Raises `SettingsError`."""
+def checked(read: Reader, text: str | None) -> Any:
+    """What an option or argument says, read as an import reads it; None without it. Raises `SettingsError`."""
     try:
-        return None if text is None else domain(text)
+        return None if text is None else read(text)
     except ValueError as error:
-        raise SettingsError(f"--domain: {error}") from None
+        raise SettingsError(str(error)) from None
 
 
 def moment(option: str, text: str, zone: tzinfo = UTC) -> datetime:

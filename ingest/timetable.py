@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from devices.day import SHANDONG_SECONDS
 from ingest.dialects import ALONE
 from ingest.fleet import Gateway, Terminal
 from ingest.kinds import Signal
@@ -17,7 +18,6 @@ from ingest.publish import Outgoing
 from ingest.scenario import Scenario, Silence, Window, within
 from ingest.traffic import (
     DAY_SECONDS,
-    LOCAL_OFFSET_SECONDS,
     farewell,
     fault,
     greeting,
@@ -153,7 +153,7 @@ def _turns(gateways: Sequence[Gateway], silence: Silence, begin: float) -> Timed
 
 def _first(pack: Pack, begin: float) -> float:
     """The pack's first preset time from `begin` on, on a grid that starts at midnight in Shandong."""
-    midnight = begin - (begin + LOCAL_OFFSET_SECONDS) % DAY_SECONDS
+    midnight = begin - (begin + SHANDONG_SECONDS) % DAY_SECONDS
     interval = pack.interval_seconds
     return begin + (midnight + pack.phase * interval - begin) % interval
 

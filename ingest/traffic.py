@@ -14,6 +14,7 @@ from typing import Any
 import cbor2
 import msgspec
 
+from devices.day import SHANDONG_SECONDS
 from ingest import dialects
 from ingest.fleet import PLAIN, SENML_CBOR, SENML_JSON, Gateway, Terminal
 from ingest.kinds import CAMERA, SPELLINGS, Sample, Signal, iso
@@ -23,7 +24,6 @@ from schemas.sparkplug_message import PREFIX
 DAY_SECONDS = 86_400
 METERS_START = 1_735_689_600
 """2025-01-01: when the simulated meters counted from their first value."""
-LOCAL_OFFSET_SECONDS = 8 * 3600
 CBOR_LABELS = {"bn": -2, "bt": -3, "n": 0, "u": 1, "v": 2, "t": 6}
 """RFC 8428, section 6, table 4."""
 FAULTS = ("out_of_range", "unit_mismatch", "time_in_future", "malformed_payload", "foreign_division")
@@ -120,7 +120,7 @@ def farewell(gateway: Gateway, now: float) -> Iterator[Outgoing]:
 def value(signal: Signal, phase: float, now: float) -> float:
     """The canonical value of a signal at `now`, Unix seconds; counters (`per_hour`) never go down."""
     turn = 2 * math.pi * phase
-    daily = 2 * math.pi * (now + LOCAL_OFFSET_SECONDS) / DAY_SECONDS - 5 * math.pi / 6  # warmest at 16:00
+    daily = 2 * math.pi * (now + SHANDONG_SECONDS) / DAY_SECONDS - 5 * math.pi / 6  # warmest at 16:00
     if signal.per_hour:
         # The integral of a rate that swings by 0.8 over the day, hence never negative.
         hours, day_hours = (now - METERS_START) / 3600, DAY_SECONDS / 3600 / (2 * math.pi)
@@ -137,7 +137,7 @@ def value(signal: Signal, phase: float, now: float) -> float:
 def _telemetry(
     gateway: Gateway, series: Sequence[tuple[Terminal, Signal]], now: float, fault: str
 ) -> Outgoing:
-    at = round(now, 3) + (LOCAL_OFFSET_SECONDS if fault == "time_in_future" else 0)
+    at = round(now, 3) + (SHANDONG_SECONDS if fault == "time_in_future" else 0)
     samples = [_sample(terminal, signal, at - int(60 * terminal.phase)) for terminal, signal in series]
     if fault == "out_of_range":
         samples[0] = samples[0]._replace(value=-1e12)

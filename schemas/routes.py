@@ -17,7 +17,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from schemas.mapping import MappingError, Rule, compile_mapping
+from schemas.mapping import compile_mapping
+from schemas.mapping_rule import MappingError, Rule
 from schemas.nbiot.draft import Hook
 from schemas.nbiot.frame import Field, FrameError, hook
 from schemas.reading import Decoder

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from schemas.fault import faults
 from schemas.models import GatewayStatus
 from schemas.payload import shown
 from schemas.topic import GATEWAY
@@ -37,7 +38,6 @@ def read(topic: str, payload: bytes) -> Status:
     try:
         said = GatewayStatus.model_validate_json(payload)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, fault["loc"])) or "payload"
-        raise BadStatusError(f'{where}: {fault["msg"]}; send {{"online": true}}') from None
+        where, what = faults(error)[0]
+        raise BadStatusError(f'{where or "payload"}: {what}; send {{"online": true}}') from None
     return Status(place[2], int(place[1]), said.online, said.firmware)

@@ -23,6 +23,7 @@ PURE_FILES = {
         f"devices/{name}.py"
         for name in (
             "code",
+            "day",
             "division",
             "index",
             "registry",
@@ -36,8 +37,15 @@ PURE_FILES = {
             "states",
             "coverage",
             "gap",
+            "gap_book",
+            "gap_cells",
+            "gap_gateways",
+            "gap_units",
             "gaps",
             "plan",
+            "plan_assumed",
+            "plan_file",
+            "declared",
             "indicator",
             "gateways",
             "rhythm",

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from ingest.mqtt.backoff import Backoff, Patience
-from ingest.mqtt.codec import READ_BYTES, CodecTransport, _Link
+from ingest.mqtt.codec import CodecTransport
 from ingest.mqtt.inbox import TAKE_BYTES, Inbox
+from ingest.mqtt.link import Link
+from ingest.mqtt.packets import READ_BYTES
 from ingest.mqtt.paho import PahoTransport
 from ingest.mqtt.subscriber import Subscriber
 from ingest.settings import Settings
@@ -748,7 +750,7 @@ def test_packets_in_pieces(sizes: list[int], cuts: list[int]) -> None:
 
     async def feed() -> list[int]:
         inbox = Inbox()
-        link = _Link(inbox, lambda: 0.0)
+        link = Link(inbox, lambda: 0.0)
         data = b"".join(
             mqtt5.PublishPacket("t", bytes(size), qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1).write()
             for size in sizes

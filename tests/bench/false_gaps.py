@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from devices.gaps import RETURN_SECONDS, decide, gateway_down
+from devices.gap_gateways import gateway_down
+from devices.gaps import RETURN_SECONDS, decide
 from devices.gateways import judge
 from devices.presence import Facts, Fleet
 from devices.rhythm import intervals

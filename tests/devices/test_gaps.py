@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from devices.coverage import Grid, Target
 from devices.gap import Gap, Maintenance, maintained
-from devices.gaps import RETURN_SECONDS, decide, declared_units, gateway_down
+from devices.gap_gateways import gateway_down
+from devices.gap_units import declared_units
+from devices.gaps import RETURN_SECONDS, decide
 from devices.gateways import deaf, judge
 from devices.presence import Facts, Fleet
 from devices.rhythm import intervals

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.coverage import CITIES, COUNTIES, GOAL_TERMINALS, Figures, Ratio, Report
+from devices.day import day_of, midnight_seconds
 from devices.division import PROVINCE
-from devices.indicator import CITIES_AND_ABOVE, EVERYWHERE, Given, day_of, forecast, midnight_seconds, rows
+from devices.indicator import CITIES_AND_ABOVE, EVERYWHERE, Given, forecast, rows
 
 TODAY = date(2026, 11, 22)
 NOTHING = Figures(*[0] * len(Figures._fields))

@@ -1,17 +1,22 @@
 """Plan files: what is read, everything that is refused, and the plan assumed where there is none."""
 
+import tomllib
 from collections import Counter
 from datetime import date
+from decimal import Decimal
 from fractions import Fraction
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices import plan
 from devices.coverage import CITIES, GOAL_TERMINALS, Target, by_city, targets_on
+from devices.declared import Declared, declared_at_first, read_declared
 from devices.division import DOMAINS
-from devices.plan import Declared, PlanError, assumed, declared_at_first, read_declared, read_plan, spread
+from devices.plan import read_plan
+from devices.plan_assumed import assumed, spread
+from devices.plan_file import PlanError
 
 DAY = date(2027, 12, 31)
 HEADER = "division,domain,target,due_on,source"
@@ -178,7 +183,9 @@ def test_the_assumed_plan_sums_to_the_goal():
 
 def test_the_assumed_shares_sum_to_1():
     """All of a city's terminals are in some domain, each city's by its people."""
-    shares = plan.tomllib.loads(plan._data("plan_shares.toml"), parse_float=plan.Decimal)["share"]
+    shares = tomllib.loads(
+        (files("schemas") / "data/plan_shares.toml").read_text("utf-8"), parse_float=Decimal
+    )["share"]
     assert sum(shares.values()) == 1
     assert set(shares) == set(DOMAINS)
     cities = {

@@ -11,7 +11,8 @@ import pytest
 
 from devices.registry import Registry
 from ingest.decode import DECODERS, Decode
-from schemas.mapping import Rule, compile_mapping
+from schemas.mapping import compile_mapping
+from schemas.mapping_rule import Rule
 from schemas.message import Message
 from schemas.payload import READINGS_MAX
 from schemas.routes import Routes

@@ -16,9 +16,10 @@ from starlette.applications import Starlette
 
 from devices import coverage
 from devices.coverage import Grid
+from devices.day import day_of
 from devices.division import DIVISIONS, DOMAINS, PROVINCE
 from devices.gap import Gap
-from devices.indicator import Row, day_of
+from devices.indicator import Row
 from devices.report import KindCount, Plan, Snapshot, Summary, last_days
 from devices.tally import Counts
 from ingest import http, service

@@ -7,7 +7,8 @@ import pytest
 
 from ingest.batch import Batch, reading_count
 from ingest.rejections import details
-from schemas.mapping import Rule, compile_mapping
+from schemas.mapping import compile_mapping
+from schemas.mapping_rule import Rule
 from schemas.message import Message
 from schemas.nbiot import iotda, onenet
 from schemas.nbiot.broken import BROKEN_MAX

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from devices.registry import Registry
 from ingest.decode import Decode
 from ingest.settings import Settings, SettingsError, load
-from schemas.mapping import MappingError, Rule, compile_mapping
+from schemas.mapping import compile_mapping
+from schemas.mapping_rule import MappingError, Rule
 from schemas.message import Message
 from schemas.path import MISSING, PathError
 from schemas.path import Path as JsonPath
