@@ -110,8 +110,8 @@ def _writing() -> list[Builder[Panel]]:
         ),
         lines(
             "批次大小 / Batch size",
-            "每批读数；持续等于上限 GANZHI_BATCH_READINGS（默认 40000；每条消息一个读数时为 21844）：已满负荷。"
-            " / Readings in a batch. At GANZHI_BATCH_READINGS (40,000 by default; in messages of one "
+            "每批读数；持续等于上限 GANZHI_BATCH_READINGS（默认 50000；每条消息一个读数时为 21844）：已满负荷。"
+            " / Readings in a batch. At GANZHI_BATCH_READINGS (50,000 by default; in messages of one "
             "reading 21,844) all the time: at full load.",
             units.Short,
             quantiles("ganzhi_batch_readings"),

@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     """Key of OneNET's push configuration, 43 characters, for pushes that come encrypted. Secret: `_FILE`
     keeps it out of the environment."""
 
-    batch_readings: Annotated[int, Field(ge=1, le=1_000_000)] = 40_000
+    batch_readings: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
     """Readings written in one transaction at most. A worker holds three batches of messages
     unacknowledged, 65,534 at most."""
     batch_seconds: Annotated[float, Field(gt=0, le=60)] = 0.2
