@@ -5,8 +5,9 @@ table for hours (a dump) holds up the migration, never the workers.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -14,8 +15,9 @@ from psycopg.errors import DeadlockDetected, Error, LockNotAvailable
 
 from devices.division import DIVISIONS, DOMAINS
 from ingest import plan
-from schemas.catalogue import METRICS
+from schemas.catalogue import METRICS, Metric
 from schemas.sql import Migration, Storage, migrations, queries
+from schemas.units import conversion
 
 SQL = queries("migrate.sql")
 REGISTRY = queries("registry.sql")
@@ -66,8 +68,8 @@ def storage_of(conn: Connection[Any]) -> Storage:
 def migrate(conn: Connection[Any], tell: Tell = SAY) -> Done:
     """Bring the database to this version and seed divisions, cells and the metric catalogue; idempotent.
 
-    `tell` gets a line about what it waits for, and about a TimescaleDB that it can't use. Raises `SchemaError` when
-    the storage was another one, or the database is newer.
+    `tell` gets a line about what it waits for, a TimescaleDB that it can't use, a metric in another unit. Raises
+    `SchemaError` when the storage was another one, or the database is newer.
     """
     conn.execute(SQL["lock"])
     try:
@@ -78,7 +80,7 @@ def migrate(conn: Connection[Any], tell: Tell = SAY) -> Done:
         steps = _steps(applied, storage)
         for step in steps:
             _patiently(conn, partial(_apply, conn, step, storage), f"{step.version:04d} {step.name}", tell)
-        _patiently(conn, partial(_seed, conn), "what is known from the start", tell)
+        _patiently(conn, partial(_seed, conn, tell), "what is known from the start", tell)
     finally:
         if not conn.closed:
             conn.execute(SQL["unlock"])
@@ -159,7 +161,7 @@ def _enable_timescale(conn: Connection[Any], tell: Tell) -> bool:
     return True
 
 
-def _seed(conn: Connection[Any]) -> None:
+def _seed(conn: Connection[Any], tell: Tell) -> None:
     divisions = list(DIVISIONS.values())
     with conn.cursor() as cursor:
         cursor.executemany(
@@ -169,8 +171,20 @@ def _seed(conn: Connection[Any]) -> None:
         places = [d.code for d in divisions if d.level != "zone"]
         cells = list(zip(*((place, domain) for place in places for domain in DOMAINS), strict=True))
         cursor.execute(REGISTRY["add_cells"], [list(column) for column in cells])
+        kept = {name: unit for _, name, unit, *_ in cursor.execute(REGISTRY["metrics"]).fetchall()}
         for m in METRICS.values():
-            cursor.execute(
-                REGISTRY["upsert_metric"], [m.name, m.unit, m.hard_low, m.hard_high, m.soft_low, m.soft_high]
-            )
+            limits = _limits(m, kept.get(m.name, m.unit), tell)
+            cursor.execute(REGISTRY["upsert_metric"], [m.name, m.unit, *limits])
     plan.seed(conn)
+
+
+def _limits(metric: Metric, unit: str, tell: Tell) -> Sequence[float]:
+    """The catalogue's limits in the unit that a metric is kept in, its first sender's where it was not ours then."""
+    found = conversion(unit, metric.unit)
+    if found is None:
+        tell(f"metric {metric.name} is kept in {unit!r}, as it first came, the catalogue has {metric.unit!r}, which is "
+             "no such unit: it has no limits, and who sends another unit is refused (unit_mismatch)")  # fmt: skip
+        return -inf, inf, -inf, inf
+    scale, offset = found
+    limits = metric.hard_low, metric.hard_high, metric.soft_low, metric.soft_high
+    return [(limit - offset) / scale for limit in limits]

@@ -1,9 +1,11 @@
 -- The quarantine: what was refused, and what a replay makes of it.
 
 -- name: list
+-- Of a reason are those of which something was refused for it, whatever came first.
 SELECT id, received_at, division, gateway, reason, rejected, total, resolved_at, detail -> 0 ->> 'detail'
 FROM rejection
-WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
+WHERE (%(reason)s::text IS NULL OR reason = %(reason)s
+       OR detail @> jsonb_build_array(jsonb_build_object('reason', %(reason)s::text)))
   AND (%(division)s::int IS NULL OR division = %(division)s)
   AND (%(all)s OR resolved_at IS NULL)
 ORDER BY id DESC
@@ -18,7 +20,8 @@ FROM rejection WHERE id = %s
 SELECT id, extract(epoch FROM received_at)::float8, topic, content_type, payload, detail
 FROM rejection
 WHERE id > %(after)s AND resolved_at IS NULL AND reason <> 'too_large'
-  AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+  AND (%(reason)s::text IS NULL OR reason = %(reason)s
+       OR detail @> jsonb_build_array(jsonb_build_object('reason', %(reason)s::text)))
   AND (%(division)s::int IS NULL OR division = %(division)s)
 ORDER BY id LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED

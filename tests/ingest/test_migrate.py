@@ -36,6 +36,22 @@ def test_what_is_known_from_the_start_is_there(database):
     assert database.rows("SELECT id, name FROM metric ORDER BY id") == metrics
 
 
+@pytest.mark.parametrize(
+    ("unit", "hard_high", "told"),
+    [("K", 1273.15, 0), ("Cel", 1000.0, 0), ("kPa", float("inf"), 1), ("", float("inf"), 1)],
+)
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_limits_of_the_catalogue_are_in_the_unit_that_a_metric_is_kept_in(database, unit, hard_high, told):
+    """It may have come before it was in the catalogue; where the units are none of each other it is said."""
+    database.execute(f"UPDATE metric SET unit = '{unit}', catalogued = false WHERE name = 'temperature'")
+    said = []
+    with connect(database.url, patient=True) as conn:
+        migrate.migrate(conn, said.append)
+    kept = database.one("SELECT unit, hard_high FROM metric WHERE name = 'temperature'")
+    assert kept == (unit, pytest.approx(hard_high))
+    assert sum("temperature is kept in" in line for line in said) == told
+
+
 def test_two_that_start_at_once_do_it_once(empty_database):
     """The second waits for the first, and finds nothing left to do."""
     with ThreadPoolExecutor(2) as pool:

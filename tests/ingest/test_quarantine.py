@@ -124,6 +124,20 @@ def test_many_that_are_refused_alike_are_kept_briefly_and_replayed_in_full(datab
     assert ([entry["index"] for entry in kept], rejected) == ([30], 1)
 
 
+@pytest.mark.parametrize("storage", ["postgres"])
+def test_a_message_is_found_by_each_reason_that_something_of_it_was_refused_for(database):
+    """Also by the second one, by the list and by a replay."""
+    at = time.time()
+    write(
+        database,
+        [{"n": "a/temperature", "t": at + 900, "v": 20.0}, {"n": "a/temperature", "t": at, "v": 5000.0}],
+    )
+    for reason in ("time_in_future", "out_of_range"):
+        assert "time_in_future" in ganzhi(database, "list", "--reason", reason)[0]
+        assert "1 rejections" in ganzhi(database, "replay", "--reason", reason, "--dry-run")[0]
+    assert "0 rejections" in ganzhi(database, "replay", "--reason", "unit_mismatch", "--dry-run")[0]
+
+
 def test_show_gives_the_payload_as_it_came(refused):
     """With --raw it is the bytes and nothing else."""
     (number,) = refused.one("SELECT id FROM rejection")
