@@ -182,8 +182,9 @@ def _limits(metric: Metric, unit: str, tell: Tell) -> Sequence[float]:
     """The catalogue's limits in the unit that a metric is kept in, its first sender's where it was not ours then."""
     found = conversion(unit, metric.unit)
     if found is None:
+        others = "are refused (unit_mismatch)" if unit else "are stored as they come"
         tell(f"metric {metric.name} is kept in {unit!r}, as it first came, the catalogue has {metric.unit!r}, which is "
-             "no such unit: it has no limits, and who sends another unit is refused (unit_mismatch)")  # fmt: skip
+             f"no such unit: it has no limits, and values in other units {others}")  # fmt: skip
         return -inf, inf, -inf, inf
     scale, offset = found
     limits = metric.hard_low, metric.hard_high, metric.soft_low, metric.soft_high

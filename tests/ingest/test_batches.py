@@ -17,8 +17,8 @@ from schemas.routes import Routes
 
 pytestmark = pytest.mark.parametrize("storage", ["postgres"])
 HOUR = 3600
-MANY = 20_000
-"""Fewer than a batch may hold."""
+MANY = 10_000
+"""Fewer than an idle writer takes for their number: half of a third of the window."""
 
 
 class Stream:
@@ -68,6 +68,12 @@ def test_a_batch_takes_a_third_of_the_window(database):
     acknowledged = written(database, Stream(50_000), batch_seconds=60).acknowledged
     assert sum(acknowledged) == 50_000
     assert max(acknowledged) <= 65_534 // 3
+
+
+def test_a_writer_that_has_nothing_to_do_takes_half_a_batch(database):
+    """As soon as it is there, not once a batch is full or old."""
+    first, *_ = written(database, Stream(50_000), batch_seconds=60).acknowledged
+    assert 65_534 // 6 <= first < 65_534 // 4
 
 
 def test_the_observer_keeps_coverage_and_snapshots(database):
